@@ -1,0 +1,45 @@
+# Two commands set everything up by themselves: make quickstart, make test.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+
+.PHONY: quickstart test check format wheel clean
+
+quickstart: $(VENV)/.package  ## train a small network on embedded images
+	$(BIN)/python -m sparse_regimes.main --config=configs/quickstart.py
+
+test: $(VENV)/.test  ## run every test
+	$(BIN)/python -m pytest
+
+check: $(VENV)/.test  ## lint and type-check, as the tests do
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+format: $(VENV)/.test
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+wheel: $(VENV)/.test  ## build dist/*.whl
+	$(BIN)/python -m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir dist .
+
+clean:
+	rm -rf $(VENV) dist
+
+# A stamp is written last, so an interrupted installation starts again.
+$(VENV)/.package: pyproject.toml constraints.txt | $(BIN)/python
+	@echo "installing sparse_regimes into $(VENV)"
+	$(PIP) --constraint constraints.txt --editable .
+	@touch $@
+
+$(VENV)/.test: pyproject.toml constraints.txt | $(BIN)/python
+	@echo "installing sparse_regimes and its tests into $(VENV)"
+	$(PIP) --constraint constraints.txt --editable '.[test]'
+	@touch $@ $(VENV)/.package
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "error: $(PYTHON) must be Python 3.11 or newer; try make PYTHON=python3.12" >&2; exit 2; }
+	$(PYTHON) -m venv $(VENV)

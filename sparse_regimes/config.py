@@ -1,0 +1,285 @@
+"""From a config file and overrides to one complete, checked config."""
+
+import ast
+import inspect
+import json
+import runpy
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from sparse_regimes import factory
+from sparse_regimes.errors import InputError, in_range, one_of
+
+
+def default_config() -> ConfigDict:
+  """Every field with its default; a config file sets what it wants.
+
+  The controller section has ``name`` and the arguments of that controller.
+  """
+  return ConfigDict(
+    {
+      "seed": 0,
+      "data": {
+        "name": "cifar10",  # or cifar10_mini, which ships with the package
+        "dir": "",  # empty: the user's cache directory
+      },
+      "model": {
+        "name": "wide_resnet",
+        "depth": 28,
+        "widen": 4,
+        "norm": "rms",
+        "activation": "relu",
+        "scope": "global",
+        "score": "value",
+        "dropout": 0.0,
+        "dtype": "auto",  # float32 on CPU, bfloat16 elsewhere
+      },
+      "controller": {"name": "constant"} | _controller_arguments(),
+      "optimizer": {
+        "learning_rate": 0.1,
+        "reference_batch_size": 128,  # 0: the rate is not scaled
+        "momentum": 0.9,
+        "nesterov": True,
+        "weight_decay": 0.0,
+        "schedule": "cosine",
+        "per_step": False,
+        "milestones": (60, 120, 160),
+        "decay_factor": 0.2,
+      },
+      "train": {
+        "epochs": 500,
+        "batch_size": 128,
+        "steps_per_call": 0,  # 0: 1 on CPU, about 100 elsewhere
+      },
+      "eval": {"batch_size": 500},
+      "checkpoint": {"every_epochs": 1},
+    }
+  )
+
+
+def load(path: str, overrides: Sequence[str] = ()) -> ConfigDict:
+  """Reads a config file, applies overrides, fills in defaults and checks all.
+
+  Args:
+    path: a Python file with ``get_config()`` (it is run: only open files that
+      you trust), a ``config.json`` that a run wrote, or the name of a config
+      that ships with the package (``smoke``).
+    overrides: ``section.field=value`` each.
+
+  Returns:
+    A complete config.
+
+  Raises:
+    InputError: one line that names the field, what it got and what it takes.
+  """
+  config = default_config()
+  given: dict[str, Any] = {}
+  for field, value in _flatten(_read(path)):
+    given[field] = _typed(config, field, value)
+  overridden = {}
+  for override in overrides:
+    field, equals, text = override.partition("=")
+    if not equals:
+      raise InputError(f"{field} must be given as {field}=VALUE, got no value")
+    overridden[field] = _typed(config, field, _parse(config, field, text))
+  config.update_from_flattened_dict(given | overridden)
+  _narrow_controller(config, given | overridden, overridden)
+  _check(config)
+  return config
+
+
+def parse_overrides(arguments: Sequence[str]) -> list[str]:
+  """``--config.a.b=v`` or ``--config.a.b v`` as ``a.b=v``; nothing else goes.
+
+  Example:
+    >>> parse_overrides(["--config.train.epochs", "2", "--config.seed=1"])
+    ['train.epochs=2', 'seed=1']
+  """
+  overrides: list[str] = []
+  unfinished = False
+  for argument in arguments:
+    if argument.startswith("--config."):
+      overrides.append(argument.removeprefix("--config."))
+      unfinished = "=" not in argument
+    elif unfinished:
+      overrides[-1] += f"={argument}"
+      unfinished = False
+    else:
+      raise InputError(
+        f"{argument} is not a known argument; fields are set by"
+        " --config.section.field=value, --help lists the rest"
+      )
+  return overrides
+
+
+def parse_keep_ratios(text: str) -> list[float]:
+  """Reads ``1.0,0.5,0.2``.
+
+  Example:
+    >>> parse_keep_ratios("1,0.5")
+    [1.0, 0.5]
+  """
+  try:
+    return [
+      in_range("--keep_ratios", float(part), 0, 1) for part in text.split(",")
+    ]
+  except ValueError as error:
+    raise InputError(
+      "--keep_ratios must be numbers in [0, 1] separated by commas, got"
+      f" {text!r}"
+    ) from error
+
+
+def shipped_configs() -> dict[str, Path]:
+  """The configs beside the package (a checkout) or inside it (a wheel)."""
+  package = Path(__file__).parent
+  inside = package / "configs"
+  folder = inside if inside.is_dir() else package.parent / "configs"
+  return {path.stem: path for path in sorted(folder.glob("[!_]*.py"))}
+
+
+def _controller_arguments(name: str | None = None) -> dict[str, Any]:
+  """Arguments and defaults of one controller, or of them all."""
+  if name is None:
+    every = [_controller_arguments(n) for n in factory.CONTROLLERS]
+    return {field: value for one in every for field, value in one.items()}
+  parameters = inspect.signature(factory.CONTROLLERS[name]).parameters
+  return {field: p.default for field, p in parameters.items()}
+
+
+def _narrow_controller(
+  config: ConfigDict, given: Mapping[str, Any], overridden: Mapping[str, Any]
+) -> None:
+  """Leaves the section with the arguments that the named controller takes.
+
+  A file's arguments for another controller are dropped, so that a command may
+  change the name alone; an override for another controller is a mistake.
+  """
+  name = config.controller.name
+  try:
+    one_of("controller.name", name, factory.CONTROLLERS)
+  except ValueError as error:
+    raise InputError(str(error)) from error
+  arguments = _controller_arguments(name)
+  for field in overridden:
+    section, _, argument = field.partition(".")
+    if section == "controller" and argument not in ("name", *arguments):
+      raise InputError(
+        f"{field} is not a field of the {name} controller, which takes"
+        f" {', '.join(arguments)}"
+      )
+  config.controller = ConfigDict(
+    {"name": name}
+    | {
+      argument: given.get(f"controller.{argument}", default)
+      for argument, default in arguments.items()
+    }
+  )
+
+
+def _check(config: ConfigDict) -> None:
+  try:
+    in_range("seed", config.seed, 0, 2**32 - 1)
+    in_range("train.epochs", config.train.epochs, 1)
+    in_range("train.batch_size", config.train.batch_size, 1)
+    in_range("train.steps_per_call", config.train.steps_per_call, 0)
+    in_range("eval.batch_size", config.eval.batch_size, 1)
+    in_range("checkpoint.every_epochs", config.checkpoint.every_epochs, 1)
+    in_range(
+      "optimizer.reference_batch_size", config.optimizer.reference_batch_size, 0
+    )
+  except ValueError as error:
+    raise InputError(str(error)) from error
+  factory.check(config)
+
+
+def _read(path: str) -> Mapping[str, Any]:
+  file = Path(path)
+  shipped = shipped_configs()
+  if not file.is_file() and path in shipped:
+    file = shipped[path]
+  if not file.is_file():
+    raise InputError(
+      f"--config must be a config file or one of {', '.join(shipped)}, got"
+      f" {path!r}, which does not exist"
+    )
+  try:
+    if file.suffix == ".json":
+      config = json.loads(file.read_text())
+    else:
+      config = runpy.run_path(str(file))["get_config"]()
+  except Exception as error:
+    raise InputError(
+      f"--config: {path} could not be read: {type(error).__name__}: {error}"
+    ) from error
+  if not isinstance(config, (Mapping, ConfigDict)):
+    raise InputError(
+      f"--config: {path} must give a dict or a ConfigDict, got"
+      f" {type(config).__name__}"
+    )
+  return config
+
+
+def _flatten(
+  config: Mapping[str, Any] | ConfigDict, prefix: str = ""
+) -> Iterator[tuple[str, Any]]:
+  for name, value in config.items():
+    if isinstance(value, (Mapping, ConfigDict)):
+      yield from _flatten(value, f"{prefix}{name}.")
+    else:
+      yield f"{prefix}{name}", value
+
+
+def _default(config: ConfigDict, field: str) -> Any:
+  """The default of ``section.field``, or an error naming what there is."""
+  where, section = "config", config
+  *parents, name = field.split(".")
+  for parent in parents:
+    if parent not in section or not isinstance(section[parent], ConfigDict):
+      raise InputError(
+        f"{field}: {where} has no section {parent!r}, but {_names(section)}"
+      )
+    where, section = parent, section[parent]
+  if name not in section:
+    raise InputError(
+      f"{field}: {where} has no field {name!r}, but {_names(section)}"
+    )
+  if isinstance(section[name], ConfigDict):
+    raise InputError(
+      f"{field} is a section; set one of {_names(section[name])}"
+    )
+  return section[name]
+
+
+def _names(section: ConfigDict) -> str:
+  return ", ".join(section.keys())
+
+
+def _parse(config: ConfigDict, field: str, text: str) -> Any:
+  """The text of an override as Python reads it; strings need no quotes."""
+  if isinstance(_default(config, field), str):
+    return text
+  if text.lower() in ("true", "false"):
+    return text.lower() == "true"
+  try:
+    return ast.literal_eval(text)
+  except (ValueError, SyntaxError, MemoryError, RecursionError, TypeError):
+    return text
+
+
+def _typed(config: ConfigDict, field: str, value: Any) -> Any:
+  """``value`` if it has the type of the field's default."""
+  kind = type(_default(config, field))
+  if kind is float and type(value) is int:
+    value = float(value)
+  if kind is tuple and isinstance(value, (list, tuple)):
+    value = tuple(value)
+    if all(type(item) is int for item in value):
+      return value
+  elif type(value) is kind:
+    return value
+  takes = "a tuple of int" if kind is tuple else kind.__name__
+  raise InputError(f"{field} must be {takes}, got {value!r}")

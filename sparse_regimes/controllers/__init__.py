@@ -1,0 +1,8 @@
+"""How large the budget is: controllers as pairs of pure functions."""
+
+from sparse_regimes.controllers.base import Controller
+from sparse_regimes.controllers.constant import constant
+from sparse_regimes.controllers.strategy1 import strategy1
+from sparse_regimes.controllers.strategy2 import strategy2
+
+__all__ = ["Controller", "constant", "strategy1", "strategy2"]

@@ -1,0 +1,63 @@
+"""The one exception a user's mistake becomes, and the checks that raise."""
+
+from collections.abc import Iterable
+
+
+class InputError(ValueError):
+  """Something the user gave is wrong.
+
+  The message is one line: the field, what it got and what it takes.
+  ``main`` prints it after ``error:`` and exits with code 2, without a
+  traceback.
+
+  Example:
+    >>> raise InputError("train.epochs must be at least 1, got 0")
+    Traceback (most recent call last):
+    ...
+    sparse_regimes.errors.InputError: train.epochs must be at least 1, got 0
+  """
+
+
+def one_of(name: str, value: str, choices: Iterable[str]) -> str:
+  """``value`` if it is one of ``choices``, else a ``ValueError`` listing them.
+
+  Example:
+    >>> one_of("scope", "row", ("global", "channel"))
+    Traceback (most recent call last):
+    ...
+    ValueError: scope must be one of global, channel, got 'row'
+  """
+  choices = tuple(choices)
+  if value not in choices:
+    raise ValueError(
+      f"{name} must be one of {', '.join(choices)}, got {value!r}"
+    )
+  return value
+
+
+def in_range(
+  name: str,
+  value: float,
+  low: float,
+  high: float = float("inf"),
+  *,
+  below: bool = False,
+) -> float:
+  """``value`` if it lies in ``[low, high]`` (``[low, high)`` if ``below``).
+
+  NaN and infinities lie nowhere. Otherwise a ``ValueError`` names the argument.
+
+  Example:
+    >>> in_range("keep_ratio", 1.5, 0, 1)
+    Traceback (most recent call last):
+    ...
+    ValueError: keep_ratio must be in [0, 1], got 1.5
+  """
+  unbounded = high == float("inf")
+  if low <= value < high or (value == high and not below and not unbounded):
+    return value
+  if unbounded:
+    takes = f"at least {low} and finite"
+  else:
+    takes = f"in [{low}, {high}{')' if below else ']'}"
+  raise ValueError(f"{name} must be {takes}, got {value}")

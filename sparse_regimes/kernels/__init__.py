@@ -1,0 +1,1 @@
+"""Ways to find the k largest of a row, all giving the same set."""

@@ -1,0 +1,1 @@
+"""Networks whose hidden activations pass a top-k mask."""

@@ -1,0 +1,56 @@
+"""How long a run will take, said as soon as it can be known."""
+
+import dataclasses
+
+
+def format_seconds(seconds: float) -> str:
+  """A duration as a person says it.
+
+  Example:
+    >>> [format_seconds(s) for s in (7, 200, 20_000, 2_000_000)]
+    ['7 s', '3 min 20 s', '5 h 33 min', '23.1 days']
+  """
+  if seconds < 59.5:
+    return f"{seconds:.0f} s"
+  minutes, rest = divmod(round(seconds), 60)
+  if minutes < 60:
+    return f"{minutes} min {rest} s"
+  if minutes < 48 * 60:
+    return f"{minutes // 60} h {minutes % 60} min"
+  return f"{seconds / 86400:.1f} days"
+
+
+@dataclasses.dataclass
+class Pace:
+  """What a step and an epoch's evaluation cost, as far as measured.
+
+  Attributes:
+    batch_size: images a training step.
+    num_test_images: images an evaluation; an epoch evaluates twice.
+    seconds_per_step: measured, of one training step.
+    seconds_per_evaluation: of an epoch's two evaluations; None until measured,
+      and taken as the forward third of as many training images meanwhile.
+
+  Example:
+    >>> pace = Pace(batch_size=100, num_test_images=300, seconds_per_step=1.0)
+    >>> pace.predict(num_steps=10, num_evaluations=1)
+    12.0
+  """
+
+  batch_size: int
+  num_test_images: int
+  seconds_per_step: float = float("nan")
+  seconds_per_evaluation: float | None = None
+
+  def predict(self, *, num_steps: int, num_evaluations: int) -> float:
+    """Seconds for so many training steps and dual evaluations."""
+    evaluation = self.seconds_per_evaluation
+    if evaluation is None:
+      passes = 2 * self.num_test_images / self.batch_size
+      evaluation = passes * self.seconds_per_step / 3
+    return num_steps * self.seconds_per_step + num_evaluations * evaluation
+
+  @property
+  def images_per_second(self) -> float:
+    """Training images a second."""
+    return self.batch_size / self.seconds_per_step

@@ -1,0 +1,71 @@
+"""Figures of a run, drawn from its records."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from sparse_regimes.writers import Record
+
+# Told apart without colour, too: on grey paper the dashes are left.
+_TRAIN = {"color": "#555555", "linestyle": ":", "label": "train"}
+_SPARSE = {
+  "color": "#d1495b",
+  "linestyle": "--",
+  "label": "test, current budget",
+  "zorder": 3,
+}
+_DENSE = {"color": "#1b4965", "linestyle": "-", "label": "test, dense"}
+_BUDGET = {"color": "#2a7f62", "linestyle": "-", "label": "keep ratio"}
+
+
+def draw_curves(records: Sequence[Record], path: Path) -> None:
+  """Draws loss, accuracy, keep ratio and nonzero fraction over epochs.
+
+  The picture is replaced at once, so that a viewer never sees half of it.
+
+  Args:
+    records: one an epoch, with the names of ``metrics.jsonl``.
+    path: a PNG.
+  """
+  panels = {
+    "Loss (nats)": {
+      "train_loss": _TRAIN,
+      "test_sparse_loss": _SPARSE,
+      "test_dense_loss": _DENSE,
+    },
+    "Accuracy": {
+      "train_accuracy": _TRAIN,
+      "test_sparse_accuracy": _SPARSE,
+      "test_dense_accuracy": _DENSE,
+    },
+    "Keep ratio": {"keep_ratio": _BUDGET},
+    "Nonzero fraction": {
+      "train_nonzero": _TRAIN,
+      "test_sparse_nonzero": _SPARSE,
+      "test_dense_nonzero": _DENSE,
+    },
+  }
+  figure = Figure(figsize=(9, 6), dpi=150, layout="constrained")
+  FigureCanvasAgg(figure)
+  axes = figure.subplots(2, 2, sharex=True).ravel()
+  epochs = [r["epoch"] for r in records]
+  marker = "o" if len(records) <= 40 else None
+  for ax, (title, curves) in zip(axes, panels.items(), strict=True):
+    for name, style in curves.items():
+      values = [r[name] for r in records]
+      ax.plot(epochs, values, marker=marker, markersize=3, lw=1.6, **style)
+    ax.set_title(title, fontsize=12)
+    ax.grid(alpha=0.3)
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    if title != "Loss (nats)":
+      ax.set_ylim(0, 1.03)
+    if len(curves) > 1:
+      ax.legend(fontsize=9)
+  for ax in axes[2:]:
+    ax.set_xlabel("Epoch", fontsize=11)
+  unfinished = path.with_name(f".{path.name}.tmp")
+  figure.savefig(unfinished, format="png")
+  unfinished.replace(path)

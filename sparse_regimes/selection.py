@@ -1,0 +1,244 @@
+"""Which activations survive: exact top-k with a traced keep ratio."""
+
+import functools
+import math
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jax.typing import ArrayLike
+
+from sparse_regimes.activations import get_activation
+from sparse_regimes.errors import one_of
+from sparse_regimes.kernels.reference import lax_top_k_mask
+from sparse_regimes.kernels.threshold import threshold_mask
+
+IMPLEMENTATIONS = ("lax_top_k", "xla")
+SCOPES = ("global", "channel")
+SCORES = ("value", "magnitude")
+
+
+def num_kept(size: int, keep_ratio: ArrayLike) -> jax.Array:
+  r"""How many of ``size`` entries a keep ratio leaves.
+
+  .. math:: k = \max(1, \lfloor size \cdot r \rfloor)
+     \text{ if } r < 1 \text{ else } size
+
+  The product is rounded to float32 whether the ratio is traced or not, so a
+  compiled and an uncompiled call agree.
+
+  Args:
+    size: entries that share the budget; static, at least 0.
+    keep_ratio: real scalar, Python or traced; at most 0 keeps one entry.
+
+  Returns:
+    int32 scalar.
+
+  Example:
+    >>> num_kept(65536, 0.2)
+    Array(13107, dtype=int32)
+
+  Source: Wang, "Joint Training Across Multiple Activation Sparsity Regimes",
+    arXiv 2603.03131, and its released program.
+  """
+  keep_ratio = _as_ratio(keep_ratio)
+  kept = jnp.floor(jnp.float32(size) * keep_ratio).astype(jnp.int32)
+  # From 2**24 on a float32 product may round to above the size.
+  kept = jnp.clip(kept, 1, max(1, size))
+  return jnp.where(keep_ratio >= 1, jnp.int32(size), kept)
+
+
+def topk_mask(
+  scores: jax.Array,
+  keep_ratio: ArrayLike,
+  *,
+  axis: int | tuple[int, ...],
+  implementation: str | None = None,
+) -> jax.Array:
+  """Marks the ``num_kept`` largest scores over ``axis``.
+
+  Exactly ``num_kept(size of axis, keep_ratio)`` entries are marked for every
+  index of the other axes: the set that ``jax.lax.top_k`` picks. Larger first;
+  among equals the lower row-major index first. The order is IEEE 754's total
+  one: +NaN above +inf, +0 above -0, -NaN below -inf.
+
+  One compilation serves all ratios. Nothing is differentiable here.
+
+  Args:
+    scores: real array of rank 1 or more, any real dtype.
+    keep_ratio: real scalar, Python or traced.
+    axis: the axis or axes that share one budget.
+    implementation: ``"lax_top_k"`` (the reference: a full sort), ``"xla"``
+      (threshold by bisection), or None: the fastest here.
+
+  Returns:
+    bool, the shape of ``scores``.
+
+  Raises:
+    ValueError: for axes that the array does not have, a ratio that is no
+      scalar, scores that are not real, an unknown implementation.
+
+  Example:
+    >>> topk_mask(jnp.array([3.0, 1.0, 2.0, 2.0]), 0.5, axis=0)
+    Array([ True, False,  True, False], dtype=bool)
+
+  Source: ours; the set is that of the program of arXiv 2603.03131.
+  """
+  scores = jnp.asarray(scores)
+  axes = _canonical_axes(axis, scores)
+  if implementation is None:
+    implementation = "xla"
+  one_of("implementation", implementation, IMPLEMENTATIONS)
+  return _mask(scores, _as_ratio(keep_ratio), axes, implementation)
+
+
+def sparsify(
+  x: jax.Array,
+  keep_ratio: ArrayLike,
+  *,
+  scope: str = "global",
+  score: str = "value",
+  implementation: str | None = None,
+) -> jax.Array:
+  r"""Keeps the entries with the largest scores and zeroes the others.
+
+  .. math:: y_i = x_i \cdot 1[i \in \mathrm{top}_k(s)], \quad
+     s = x \text{ or } |x|
+
+  The gradient passes through the kept entries only. At a ratio of 1 or more
+  the result is ``x``, bit for bit, and no selection work runs.
+
+  Args:
+    x: real ``[b, ...]``, or ``[d]`` for one example. With scope ``channel`` the
+      last axis is the channel axis (NHWC).
+    keep_ratio: real scalar, Python or traced.
+    scope: ``global``: one budget per example over all of its other axes;
+      ``channel``: one per position over the last axis.
+    score: rank by ``value`` or by ``magnitude``.
+    implementation: as in :func:`topk_mask`.
+
+  Returns:
+    The shape and dtype of ``x``.
+
+  Raises:
+    ValueError: for an unknown scope, score or implementation, or a scalar x.
+
+  Example:
+    >>> sparsify(jnp.array([[-3.0, 1.0, 2.0, 0.5]]), 0.5, score="magnitude")
+    Array([[-3.,  0.,  2.,  0.]], dtype=float32)
+
+  Source: Wang, arXiv 2603.03131.
+  """
+  one_of("scope", scope, SCOPES)
+  one_of("score", score, SCORES)
+  x = jnp.asarray(x)
+  if x.ndim == 0:
+    raise ValueError("x must have at least one axis, got a scalar")
+  axis = -1 if scope == "channel" or x.ndim == 1 else tuple(range(1, x.ndim))
+
+  def select(scores: jax.Array) -> jax.Array:
+    return topk_mask(
+      scores, keep_ratio, axis=axis, implementation=implementation
+    )
+
+  mask = lax.cond(
+    _as_ratio(keep_ratio) >= 1,
+    lambda scores: jnp.ones(scores.shape, bool),
+    select,
+    lax.stop_gradient(jnp.abs(x) if score == "magnitude" else x),
+  )
+  return jnp.where(mask, x, jnp.zeros((), x.dtype))
+
+
+def sparse_activation(
+  x: jax.Array,
+  keep_ratio: ArrayLike,
+  *,
+  activation: str = "relu",
+  scope: str = "global",
+  score: str = "value",
+  implementation: str | None = None,
+) -> jax.Array:
+  r"""An activation of which only the top k entries survive.
+
+  .. math:: y = \sigma(x) \odot M, \quad
+     M = \mathrm{topk\_mask}(\sigma(x) \text{ or } |\sigma(x)|, r)
+
+  Args:
+    x: pre-activations, real ``[b, ...]``, or ``[d]`` for one example.
+    keep_ratio: real scalar, Python or traced; at 1 or more the result is the
+      dense activation, bit for bit.
+    activation: ``relu``, ``leakyrelu`` (slope 0.1), ``elu``, ``gelu`` (exact),
+      ``silu``, ``softplus`` or ``identity``.
+    scope: ``global`` (per example) or ``channel`` (per position, last axis).
+    score: rank by ``value`` or ``magnitude``; what is kept is always the
+      activation itself.
+    implementation: as in :func:`topk_mask`.
+
+  Returns:
+    The shape and dtype of ``x``.
+
+  Raises:
+    ValueError: for an unknown name; the message lists the choices.
+
+  Example:
+    >>> sparse_activation(jnp.array([[-1.0, 3.0, 1.0, 2.0]]), 0.5)
+    Array([[0., 3., 0., 2.]], dtype=float32)
+
+  Source: Wang, arXiv 2603.03131.
+  """
+  return sparsify(
+    get_activation(activation)(jnp.asarray(x)),
+    keep_ratio,
+    scope=scope,
+    score=score,
+    implementation=implementation,
+  )
+
+
+@functools.partial(jax.jit, static_argnums=(2, 3), inline=True)
+def _mask(
+  scores: jax.Array,
+  keep_ratio: jax.Array,
+  axes: tuple[int, ...],
+  implementation: str,
+) -> jax.Array:
+  scores = lax.stop_gradient(scores)
+  size = math.prod(scores.shape[a] for a in axes)
+  kept = num_kept(size, keep_ratio)
+  if scores.size == 0:
+    return jnp.zeros(scores.shape, bool)
+  if implementation == "xla":
+    return threshold_mask(scores, kept, axes=axes)
+  last = tuple(range(scores.ndim - len(axes), scores.ndim))
+  rows = jnp.moveaxis(scores, axes, last)
+  flat = rows.reshape(*rows.shape[: -len(axes)], size)
+  mask = lax_top_k_mask(flat, kept).reshape(rows.shape)
+  return jnp.moveaxis(mask, last, axes)
+
+
+def _as_ratio(keep_ratio: ArrayLike) -> jax.Array:
+  ratio = jnp.asarray(keep_ratio, jnp.float32)
+  if ratio.ndim:
+    raise ValueError(
+      f"keep_ratio must be a scalar, got shape {ratio.shape}"
+      " (jax.vmap gives one to each example)"
+    )
+  return ratio
+
+
+def _canonical_axes(
+  axis: int | tuple[int, ...], scores: jax.Array
+) -> tuple[int, ...]:
+  axes = (axis,) if isinstance(axis, int) else tuple(axis)
+  canonical = sorted({a % scores.ndim for a in axes if scores.ndim})
+  inside = all(-scores.ndim <= a < scores.ndim for a in axes)
+  if not axes or not inside or len(canonical) < len(axes):
+    raise ValueError(
+      f"axis must name distinct axes of shape {scores.shape}, got {axis}"
+    )
+  if not jnp.issubdtype(scores.dtype, jnp.integer) and not jnp.issubdtype(
+    scores.dtype, jnp.floating
+  ):
+    raise ValueError(f"scores must be real numbers, got {scores.dtype}")
+  return tuple(canonical)

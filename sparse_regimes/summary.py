@@ -1,0 +1,142 @@
+"""A run in words: what it is, what it costs, how it goes, what came out."""
+
+import importlib.metadata
+import platform
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from sparse_regimes.data.dataset import Dataset
+from sparse_regimes.pace import Pace, format_seconds
+from sparse_regimes.state import TrainState
+from sparse_regimes.writers import Record
+
+_PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
+_LONG = 86_400.0
+
+
+def describe_setup(
+  config: ConfigDict,
+  data: Dataset,
+  state: TrainState,
+  *,
+  steps_per_epoch: int,
+  steps_per_call: int,
+) -> list[str]:
+  """One line each on devices, data, parameters and steps."""
+  devices = jax.devices()
+  model, train = config.model, config.train
+  num_parameters = sum(p.size for p in jax.tree.leaves(state.params))
+  arguments = ", ".join(
+    f"{field} {value}"
+    for field, value in config.controller.items()
+    if field != "name"
+  )
+  return [
+    f"devices     {len(devices)} x {devices[0].device_kind}"
+    f" ({devices[0].platform})",
+    f"data        {config.data.name}: {len(data.train_labels):,} train and"
+    f" {len(data.test_labels):,} test images, from {data.source}",
+    f"parameters  {num_parameters:,} in {model.name} depth {model.depth}"
+    f" widen {model.widen}, norm {model.norm}, {model.activation}, top-k"
+    f" {model.scope} by {model.score}",
+    f"controller  {config.controller.name}: {arguments}",
+    f"steps       {steps_per_epoch:,} an epoch of {train.batch_size} images"
+    f" each, {steps_per_epoch * train.epochs:,} in {train.epochs} epochs,"
+    f" {steps_per_call} a call",
+  ]
+
+
+def describe_cost(pace: Pace, *, epochs: int, steps_per_epoch: int) -> str:
+  """What the whole run will take on this machine, and what would fit it."""
+  seconds = pace.predict(
+    num_steps=epochs * steps_per_epoch, num_evaluations=epochs
+  )
+  text = (
+    f"estimate    about {format_seconds(seconds)} for {epochs} epochs, at"
+    f" {pace.images_per_second:.0f} images/s"
+  )
+  if seconds > _LONG and jax.default_backend() == "cpu":
+    text += (
+      "; that is long for a CPU: configs/quickstart.py (about 2 minutes) and"
+      " configs/wrn10_cpu.py (about 10 minutes) fit one, this config wants a"
+      " GPU or a TPU"
+    )
+  return text
+
+
+def describe_epoch(record: Record, epochs: int) -> str:
+  """One line an epoch."""
+  return (
+    f"epoch {record['epoch']:>3}/{epochs}"
+    f"  loss {record['train_loss']:.3f}  train {record['train_accuracy']:.3f}"
+    f"  keep {record['keep_ratio']:.3f}"
+    f"  test at budget {record['test_sparse_accuracy']:.4f}"
+    f"  dense {record['test_dense_accuracy']:.4f}"
+    f"  {record['images_per_second']:.0f} images/s"
+  )
+
+
+def summarize(
+  config: ConfigDict,
+  records: Sequence[Record],
+  keep_ratios: np.ndarray,
+  seconds: float,
+) -> dict[str, Any]:
+  """What a results table needs of a run.
+
+  Args:
+    config: of the run.
+    records: one an epoch.
+    keep_ratios: ``[steps]``, the budget of every step and, last, the one left.
+    seconds: wall clock of the whole run.
+  """
+  moves = np.diff(keep_ratios)
+  best = max(records, key=lambda r: r["test_dense_accuracy"])
+  last = records[-1]
+  return {
+    "epochs": last["epoch"],
+    "steps": last["step"],
+    "seed": config.seed,
+    "compressions": int(np.sum(moves < 0)),
+    "resets": int(np.sum(moves > 0)),
+    "lowest_keep_ratio": float(np.min(keep_ratios)),
+    "final_keep_ratio": float(keep_ratios[-1]),
+    "final_train_accuracy": last["train_accuracy"],
+    "final_test_sparse_accuracy": last["test_sparse_accuracy"],
+    "final_test_dense_accuracy": last["test_dense_accuracy"],
+    "best_test_dense_accuracy": best["test_dense_accuracy"],
+    "best_epoch": best["epoch"],
+    "images_per_second": float(
+      np.median([r["images_per_second"] for r in records])
+    ),
+    "seconds": seconds,
+    "device": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
+    "python": platform.python_version(),
+    "versions": {name: importlib.metadata.version(name) for name in _PACKAGES},
+  }
+
+
+def describe_summary(summary: dict[str, Any], workdir: Path) -> str:
+  """The end of a run, for a person."""
+  return (
+    f"\nfinished in {format_seconds(summary['seconds'])}:"
+    f" {summary['epochs']} epochs, {summary['steps']:,} steps,"
+    f" {summary['images_per_second']:.0f} images/s\n"
+    f"  budget        {summary['compressions']} compressions,"
+    f" {summary['resets']} resets, lowest keep ratio"
+    f" {summary['lowest_keep_ratio']:.3f}, last"
+    f" {summary['final_keep_ratio']:.3f}\n"
+    f"  test, dense   {summary['final_test_dense_accuracy']:.4f} at the end,"
+    f" best {summary['best_test_dense_accuracy']:.4f} in epoch"
+    f" {summary['best_epoch']}\n"
+    f"  test, budget  {summary['final_test_sparse_accuracy']:.4f} at the last"
+    " keep ratio\n"
+    f"  run folder    {workdir}: curves.png, metrics.jsonl, checkpoints\n"
+    f"  next          python -m sparse_regimes.main --mode=eval"
+    f" --workdir={workdir} --keep_ratios=1.0,0.5,0.2,0.1"
+  )

@@ -1,0 +1,143 @@
+"""What a run tells while it trains: JSON lines, TensorBoard, a progress bar."""
+
+import json
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+import tensorboardX
+from tqdm import tqdm
+
+from sparse_regimes.pace import Pace, format_seconds
+
+# Numbers by name; null where a run has no such quantity.
+Record = dict[str, Any]
+
+# Steps timed before the cost of the run is announced.
+_STEPS_TO_ESTIMATE = 5
+
+
+class MetricWriter:
+  """One record an epoch: a line of ``metrics.jsonl`` and TensorBoard scalars.
+
+  Args:
+    workdir: the run's folder.
+  """
+
+  def __init__(self, workdir: Path):
+    self._lines = (workdir / "metrics.jsonl").open("a", encoding="utf-8")
+    self._tensorboard = tensorboardX.SummaryWriter(str(workdir))
+
+  def write(self, record: Record) -> None:
+    """Appends a record; it is on its way to the disk when this returns."""
+    self._lines.write(json.dumps(record) + "\n")
+    self._lines.flush()
+    for name, value in record.items():
+      if value is not None and name not in ("epoch", "step"):
+        self._tensorboard.add_scalar(name, value, record["step"])
+    self._tensorboard.flush()
+
+  def __enter__(self) -> Self:
+    return self
+
+  def __exit__(
+    self,
+    kind: type[BaseException] | None,
+    error: BaseException | None,
+    traceback: TracebackType | None,
+  ) -> None:
+    self._lines.close()
+    self._tensorboard.close()
+
+
+class Progress:
+  """A live bar on a terminal, plain lines elsewhere.
+
+  Args:
+    epochs: of the run.
+    steps_per_epoch: of the run.
+    pace: kept up to date with the seconds a step takes.
+    describe_cost: what to say of the pace after the first steps.
+    seconds_between_lines: at most one plain line in this time, besides those
+      of :meth:`line`.
+  """
+
+  def __init__(
+    self,
+    *,
+    epochs: int,
+    steps_per_epoch: int,
+    pace: Pace,
+    describe_cost: Callable[[Pace], str],
+    seconds_between_lines: float = 30.0,
+  ):
+    self._epochs = epochs
+    self._steps_per_epoch = steps_per_epoch
+    self._pace = pace
+    self._describe_cost: Callable[[Pace], str] | None = describe_cost
+    self._seconds_between_lines = seconds_between_lines
+    self._last_line = time.monotonic()
+    self._bar = None
+    if sys.stderr.isatty():
+      self._bar = tqdm(
+        total=epochs * steps_per_epoch,
+        dynamic_ncols=True,
+        bar_format="{percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt}{postfix}",
+      )
+
+  def start_epoch(self, epoch: int) -> None:
+    """Notes that an epoch, counted from 1, begins to train."""
+    self._epoch, self._epoch_started, self._done = epoch, time.monotonic(), 0
+
+  def steps(self, metrics: Mapping[str, np.ndarray]) -> None:
+    """Shows the last of some steps' metrics, ``[num_steps]`` each."""
+    num_steps = len(metrics["loss"])
+    self._done += num_steps
+    seconds = time.monotonic() - self._epoch_started
+    self._pace.seconds_per_step = seconds / self._done
+    announce = min(_STEPS_TO_ESTIMATE, self._steps_per_epoch)
+    if self._describe_cost is not None and self._done >= announce:
+      self.line(self._describe_cost(self._pace))
+      self._describe_cost = None
+
+    epochs_left = self._epochs - self._epoch + 1
+    total = self._epochs * self._steps_per_epoch
+    steps_left = epochs_left * self._steps_per_epoch - self._done
+    left = self._pace.predict(num_steps=steps_left, num_evaluations=epochs_left)
+    loss, accuracy, keep_ratio = (
+      float(metrics[name][-1]) for name in ("loss", "accuracy", "keep_ratio")
+    )
+    status = (
+      f"epoch {self._epoch} loss {loss:.3f} acc {accuracy:.3f}"
+      f" keep {keep_ratio:.3f} {self._pace.images_per_second:.0f} images/s"
+      f" {format_seconds(left)} left"
+    )
+    if self._bar is not None:
+      self._bar.set_postfix_str(f" {status}", refresh=False)
+      self._bar.update(num_steps)
+    elif time.monotonic() - self._last_line > self._seconds_between_lines:
+      self.line(f"step {total - steps_left}/{total} {status}")
+
+  def line(self, text: str) -> None:
+    """Prints a line that stays."""
+    self._last_line = time.monotonic()
+    if self._bar is None:
+      print(text, flush=True)
+    else:
+      self._bar.write(text)
+
+  def __enter__(self) -> Self:
+    return self
+
+  def __exit__(
+    self,
+    kind: type[BaseException] | None,
+    error: BaseException | None,
+    traceback: TracebackType | None,
+  ) -> None:
+    if self._bar is not None:
+      self._bar.close()
