@@ -59,15 +59,16 @@ def learning_rate_schedule(
   in_range("decay_factor", decay_factor, 0, 1)
 
   def rate(step):
-    epoch = jnp.asarray(step) / steps_per_epoch
-    if not per_step or schedule == "multistep":
-      epoch = jnp.floor_divide(step, steps_per_epoch)
+    step = jnp.asarray(step, jnp.float32)
+    epoch = step / steps_per_epoch
+    if schedule == "multistep" or not per_step:
+      epoch = jnp.floor(epoch)
     if schedule == "cosine":
       return learning_rate * 0.5 * (1 + jnp.cos(jnp.pi * epoch / epochs))
     if schedule == "multistep":
-      num_decays = sum(jnp.where(epoch >= m, 1, 0) for m in milestones)
-      return learning_rate * jnp.power(decay_factor, num_decays)
-    return jnp.full((), learning_rate)
+      num_decays = jnp.sum(epoch >= jnp.array(milestones, jnp.float32))
+      return learning_rate * decay_factor ** num_decays.astype(jnp.float32)
+    return jnp.full((), learning_rate, jnp.float32)
 
   return rate
 

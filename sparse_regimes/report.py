@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -30,7 +31,7 @@ def draw_curves(records: Sequence[Record], path: Path) -> None:
     records: one an epoch, with the names of ``metrics.jsonl``.
     path: a PNG.
   """
-  panels = {
+  panels: dict[str, dict[str, dict[str, Any]]] = {
     "Loss (nats)": {
       "train_loss": _TRAIN,
       "test_sparse_loss": _SPARSE,

@@ -1,6 +1,7 @@
 """A run in words: what it is, what it costs, how it goes, what came out."""
 
 import importlib.metadata
+import os
 import platform
 from collections.abc import Sequence
 from pathlib import Path
@@ -40,7 +41,7 @@ def describe_setup(
     f"devices     {len(devices)} x {devices[0].device_kind}"
     f" ({devices[0].platform})",
     f"data        {config.data.name}: {len(data.train_labels):,} train and"
-    f" {len(data.test_labels):,} test images, from {data.source}",
+    f" {len(data.test_labels):,} test images: {data.source}",
     f"parameters  {num_parameters:,} in {model.name} depth {model.depth}"
     f" widen {model.widen}, norm {model.norm}, {model.activation}, top-k"
     f" {model.scope} by {model.score}",
@@ -116,6 +117,7 @@ def summarize(
     ),
     "seconds": seconds,
     "device": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
+    "host": f"{os.cpu_count()} cores, {platform.machine()}",
     "python": platform.python_version(),
     "versions": {name: importlib.metadata.version(name) for name in _PACKAGES},
   }

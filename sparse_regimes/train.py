@@ -2,7 +2,7 @@
 
 import functools
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +18,15 @@ from sparse_regimes.pace import Pace, format_seconds
 from sparse_regimes.report import draw_curves
 from sparse_regimes.state import TrainState
 from sparse_regimes.step import (
-  Metrics,
   make_eval_step,
   make_train_call,
   make_train_step,
 )
 from sparse_regimes.workdir import create_workdir, write_json
 from sparse_regimes.writers import MetricWriter, Progress, Record
+
+# [num_steps] each, by name.
+HostMetrics = Mapping[str, np.ndarray]
 
 # A picture takes about half a second: draw no more than one in this time.
 _SECONDS_BETWEEN_PICTURES = 20.0
@@ -164,7 +166,7 @@ def train(
         drawn = time.monotonic()
 
   # --- Summary ----------------------------------------------------------------
-  keep_ratios.append(np.atleast_1d(state.controller_state.keep_ratio))
+  keep_ratios.append(np.array([records[-1]["keep_ratio"]]))
   result = summary.summarize(
     config,
     records,
@@ -209,20 +211,20 @@ def _chunks(indices: np.ndarray, size: int) -> Iterator[np.ndarray]:
 
 
 def _train_epoch(
-  train_calls: dict[int, Callable[..., tuple[TrainState, Metrics]]],
+  train_calls: dict[int, Callable[..., Any]],
   state: TrainState,
   train_split: tuple[jax.Array, jax.Array],
   chunks: Iterator[np.ndarray],
-  on_metrics: Callable[[Metrics], None],
-) -> tuple[TrainState, Metrics]:
+  on_metrics: Callable[[HostMetrics], None],
+) -> tuple[TrainState, HostMetrics]:
   """Runs the calls of an epoch; returns the state and every step's metrics.
 
   A call's metrics are fetched when the next call is on its way, so the device
   never waits for the host.
   """
-  fetched: list[Metrics] = []
+  fetched: list[HostMetrics] = []
 
-  def fetch(metrics: Metrics) -> None:
+  def fetch(metrics: Any) -> None:
     fetched.append(jax.device_get(metrics))
     on_metrics(fetched[-1])
 

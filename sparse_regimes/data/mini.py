@@ -64,10 +64,7 @@ def load() -> Dataset:
     test_images=test_images,
     test_labels=test_labels,
     num_classes=NUM_CLASSES,
-    source=(
-      "cifar10_mini: 1,280 training and 256 test images of CIFAR-10 that come "
-      "with sparse_regimes"
-    ),
+    source="a part of CIFAR-10 that comes with the package",
   )
 
 

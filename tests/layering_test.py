@@ -1,0 +1,50 @@
+"""Data flows one way: a file imports only from rows above its own."""
+
+import ast
+from pathlib import Path
+
+PACKAGE = Path(__file__).parent.parent / "sparse_regimes"
+
+ROWS = [
+  ["errors"],
+  ["activations", "pace", "kernels"],
+  ["selection", "controllers", "losses", "optimizer", "metrics", "data"],
+  ["layers"],
+  ["models"],
+  ["state"],
+  ["step"],
+  ["factory"],
+  ["config", "checkpoint", "writers", "workdir"],
+  ["evaluate", "report", "summary"],
+  ["train"],
+  ["main"],
+]
+ROW = {room: i for i, rooms in enumerate(ROWS) for room in rooms}
+
+
+def room_of(module):
+  return module.split(".")[1] if "." in module else None
+
+
+def test_every_file_has_a_row():
+  rooms = {p.stem for p in PACKAGE.iterdir() if p.suffix == ".py"}
+  rooms |= {p.name for p in PACKAGE.iterdir() if (p / "__init__.py").exists()}
+  assert rooms - {"__init__"} == set(ROW)
+
+
+def test_imports_go_up():
+  for path in PACKAGE.rglob("*.py"):
+    room = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+    if room == "__init__":
+      continue
+    for node in ast.walk(ast.parse(path.read_text())):
+      modules = []
+      if isinstance(node, ast.ImportFrom) and node.module:
+        modules = [node.module]
+        if node.module == "sparse_regimes":
+          modules = [f"sparse_regimes.{alias.name}" for alias in node.names]
+      for module in modules:
+        if not module.startswith("sparse_regimes"):
+          continue
+        other = room_of(module)
+        assert other == room or ROW[other] < ROW[room], (path, module)

@@ -1,0 +1,197 @@
+"""The command line as a user meets it."""
+
+import contextlib
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sparse_regimes.main import main
+
+ROOT = Path(__file__).parent.parent
+SMOKE = f"--config={ROOT / 'configs' / 'smoke.py'}"
+NAMES = {
+  *("epoch", "step", "learning_rate", "images_per_second"),
+  *("keep_ratio", "ema_accuracy", "best_ema_accuracy", "cooldown"),
+  *("train_loss", "train_accuracy", "train_nonzero"),
+  *("test_sparse_loss", "test_sparse_accuracy", "test_sparse_nonzero"),
+  *("test_dense_loss", "test_dense_accuracy", "test_dense_nonzero"),
+}
+COMMAND = (sys.executable, "-m", "sparse_regimes.main", SMOKE)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+  """One smoke run: its folder, its records, what it printed."""
+  workdir = tmp_path_factory.mktemp("runs") / "smoke"
+  with contextlib.redirect_stdout(io.StringIO()) as out:
+    code = main(
+      [SMOKE, f"--workdir={workdir}", "--config.train.batch_size=320"]
+    )
+  assert code == 0
+  return workdir, records_of(workdir), out.getvalue()
+
+
+def records_of(workdir):
+  lines = (workdir / "metrics.jsonl").read_text().splitlines()
+  return [json.loads(line) for line in lines]
+
+
+def test_a_run_writes_what_is_promised(run):
+  workdir, records, _ = run
+  for name in ("config.json", "curves.png", "checkpoints", "summary.json"):
+    assert (workdir / name).exists()
+  assert list(workdir.glob("events.out.tfevents.*"))
+  assert not [p.name for p in workdir.iterdir() if p.name.endswith(".tmp")]
+  assert json.loads((workdir / "config.json").read_text())["train"] == {
+    "batch_size": 320,
+    "epochs": 3,
+    "steps_per_call": 0,
+  }
+  assert [r["epoch"] for r in records] == [1, 2, 3]
+  assert [r["step"] for r in records] == [4, 8, 12]
+
+
+def test_records_have_their_names_and_ranges(run):
+  _, records, _ = run
+  for record in records:
+    assert set(record) == NAMES
+    for name, value in record.items():
+      if name.endswith(("accuracy", "nonzero", "ratio")):
+        assert 0 <= value <= 1, name
+      assert np.isfinite(value), name
+    assert record["test_dense_accuracy"] * 256 == int(
+      record["test_dense_accuracy"] * 256
+    )
+  # Decisions every five batches: after steps 5 and 10.
+  np.testing.assert_allclose(
+    [r["keep_ratio"] for r in records], [1.0, 0.9, 0.81], rtol=1e-6
+  )
+  rate = 0.1 * 320 / 128
+  np.testing.assert_allclose(
+    [r["learning_rate"] for r in records],
+    [rate, 0.75 * rate, 0.25 * rate],
+    1e-5,
+  )
+
+
+def test_a_run_says_what_it_does(run):
+  workdir, _, out = run
+  for line in (
+    "devices     8 x cpu",
+    "data        cifar10_mini: 1,280 train and 256 test images",
+    "parameters  77,850 in wide_resnet",
+    "steps       4 an epoch of 320 images each, 12 in 3 epochs, 1 a call",
+    "estimate    about",
+    "epoch   3/3",
+    "2 compressions, 0 resets",
+    f"run folder    {workdir}",
+  ):
+    assert line in out
+
+
+@pytest.mark.parametrize("which", ["best", "last"])
+def test_eval_mode_reproduces_the_record(run, capsys, which):
+  workdir, records, _ = run
+  arguments = [f"--workdir={workdir}", "--keep_ratios=1.0,0.81,0.1"]
+  assert main(["--mode=eval", f"--checkpoint={which}", *arguments]) == 0
+  header, names, *rows = capsys.readouterr().out.splitlines()[-5:]
+  assert names.split() == ["keep", "ratio", "accuracy", "loss", "nonzero"]
+  dense, sparse, sparser = ([float(x) for x in row.split()] for row in rows)
+  key = {
+    "best": lambda r: r["test_dense_accuracy"],
+    "last": lambda r: r["epoch"],
+  }
+  record = max(records, key=key[which])
+  assert f"{which} checkpoint" in header
+  assert dense[1] == pytest.approx(record["test_dense_accuracy"], abs=1e-4)
+  if which == "last":
+    assert sparse[1] == pytest.approx(record["test_sparse_accuracy"], abs=1e-4)
+    assert sparse[3] == pytest.approx(record["test_sparse_nonzero"], abs=1e-4)
+  assert sparser[3] <= 0.1
+
+
+def test_the_same_seed_gives_the_same_run(run, tmp_path):
+  _, records, _ = run
+  workdir = tmp_path / "again"
+  arguments = [SMOKE, f"--workdir={workdir}", "--config.train.batch_size=320"]
+  assert main(arguments) == 0
+  for again, record in zip(records_of(workdir), records, strict=True):
+    for name in NAMES - {"images_per_second"}:
+      assert again[name] == record[name], name
+
+
+@pytest.mark.parametrize(
+  ("arguments", "message"),
+  [
+    ([], "--config must be a config file"),
+    (["--config=nope.py"], "nope.py"),
+    ([SMOKE, "--config.model.norm=group"], "model.norm must be one of"),
+    ([SMOKE, "--config.train.batch_size=1281"], "at most the 1280 training"),
+    ([SMOKE, "--config.train.nope=1"], "train has no field 'nope'"),
+    ([SMOKE, "--nope=1"], "--nope=1 is not a known argument"),
+    ([SMOKE, "--workdir=/dev/null/run"], "--workdir must be a folder"),
+    (["--mode=eval"], "--workdir must hold a run, got None"),
+    (["--mode=eval", "--workdir=nowhere"], "--workdir must hold a run"),
+  ],
+)
+def test_bad_input_is_one_line_and_exit_code_2(
+  arguments, message, tmp_path, monkeypatch, capsys
+):
+  monkeypatch.chdir(tmp_path)
+  assert main(arguments) == 2
+  error = capsys.readouterr().err
+  assert error.startswith("error: ")
+  assert message in error
+  assert error.count("\n") == 1
+  assert not list(tmp_path.iterdir()), "something was written"
+
+
+def test_a_folder_with_a_run_is_refused_and_left_alone(run, capsys):
+  workdir, _, _ = run
+  before = sorted(p.name for p in workdir.iterdir())
+  assert main([SMOKE, f"--workdir={workdir}"]) == 2
+  assert "holds another run" in capsys.readouterr().err
+  assert sorted(p.name for p in workdir.iterdir()) == before
+
+
+def test_bad_eval_arguments(run, capsys):
+  workdir, _, _ = run
+  for argument in ("--keep_ratios=2", "--checkpoint=worst"):
+    assert main(["--mode=eval", f"--workdir={workdir}", argument]) == 2
+    assert argument.split("=")[0] in capsys.readouterr().err
+
+
+def test_interrupt_ends_quietly(tmp_path):
+  process = subprocess.Popen(
+    [
+      sys.executable,
+      "-m",
+      "sparse_regimes.main",
+      SMOKE,
+      f"--workdir={tmp_path / 'run'}",
+      "--config.train.epochs=1000",
+    ],
+    stdout=subprocess.PIPE,
+    stderr=subprocess.PIPE,
+    text=True,
+    env=os.environ | {"PYTHONUNBUFFERED": "1"},
+    cwd=ROOT,
+  )
+  for line in process.stdout:
+    if line.startswith("epoch "):
+      break
+  time.sleep(0.5)
+  process.send_signal(signal.SIGINT)
+  _, error = process.communicate(timeout=60)
+  assert process.returncode == 130
+  assert "interrupted" in error
+  assert "Traceback" not in error
+  assert (tmp_path / "run" / "metrics.jsonl").read_text().endswith("}\n")
