@@ -71,8 +71,9 @@ class RMSNorm(nn.Module):
 
   Example:
     >>> x = jnp.array([[3.0, 4.0]])
-    >>> RMSNorm().init_with_output(jax.random.key(0), x)[0].round(4)
-    Array([[0.8485, 1.1314]], dtype=float32)
+    >>> y, _ = RMSNorm().init_with_output(jax.random.key(0), x)
+    >>> print(f"{y[0, 0]:.4f} {y[0, 1]:.4f}")
+    0.8485 1.1314
 
   Source: the program of Wang, arXiv 2603.03131.
   """

@@ -100,8 +100,8 @@ def sgd(
   Example:
     >>> tx = sgd(0.1)
     >>> updates, _ = tx.update(jnp.ones(1), tx.init(jnp.zeros(1)))
-    >>> print(updates.round(3))
-    [-0.19]
+    >>> print(f"{updates[0]:.3f}")
+    -0.190
   """
   in_range("momentum", momentum, 0, 1, below=True)
   in_range("weight_decay", weight_decay, 0)

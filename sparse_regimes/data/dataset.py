@@ -46,8 +46,9 @@ def normalize(images: jax.Array) -> jax.Array:
 
   Example:
     >>> import jax.numpy as jnp
-    >>> print(normalize(jnp.full((1, 1, 3), 255, jnp.uint8)).round(2))
-    [[[2.06 2.13 2.12]]]
+    >>> white = normalize(jnp.full((1, 3), 255, jnp.uint8))
+    >>> print(f"{white[0, 0]:.3f}")
+    2.059
   """
   mean = jnp.asarray(CIFAR10_MEAN, jnp.float32)
   std = jnp.asarray(CIFAR10_STD, jnp.float32)

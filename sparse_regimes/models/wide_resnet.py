@@ -48,7 +48,7 @@ class WideResNet(nn.Module):
   Example:
     >>> model = WideResNet(depth=10, widen=1)
     >>> images = jnp.zeros((2, 32, 32, 3))
-    >>> variables = model.init(jax.random.key(0), images, 1.0)
+    >>> variables = jax.jit(model.init)(jax.random.key(0), images, 1.0)
     >>> logits, stats = model.apply(variables, images, 0.2, train=False)
     >>> logits.shape, stats.shape
     ((2, 10), (7,))
