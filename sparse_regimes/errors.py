@@ -1,6 +1,7 @@
 """The one exception a user's mistake becomes, and the checks that raise."""
 
 from collections.abc import Iterable
+from typing import Any
 
 
 class InputError(ValueError):
@@ -18,7 +19,7 @@ class InputError(ValueError):
   """
 
 
-def one_of(name: str, value: str, choices: Iterable[str]) -> str:
+def one_of(name: str, value: Any, choices: Iterable[Any]) -> Any:
   """``value`` if it is one of ``choices``, else a ``ValueError`` listing them.
 
   Example:
@@ -30,7 +31,7 @@ def one_of(name: str, value: str, choices: Iterable[str]) -> str:
   choices = tuple(choices)
   if value not in choices:
     raise ValueError(
-      f"{name} must be one of {', '.join(choices)}, got {value!r}"
+      f"{name} must be one of {', '.join(map(str, choices))}, got {value!r}"
     )
   return value
 

@@ -86,10 +86,10 @@ def topk_mask(
   """
   scores = jnp.asarray(scores)
   axes = _canonical_axes(axis, scores)
-  if implementation is None:
-    implementation = "xla"
-  one_of("implementation", implementation, IMPLEMENTATIONS)
-  return _mask(scores, _as_ratio(keep_ratio), axes, implementation)
+  one_of("implementation", implementation, (None, *IMPLEMENTATIONS))
+  return _mask(
+    scores, _as_ratio(keep_ratio), axes, implementation, break_zero_ties=True
+  )
 
 
 def sparsify(
@@ -129,22 +129,15 @@ def sparsify(
 
   Source: Wang, arXiv 2603.03131.
   """
-  one_of("scope", scope, SCOPES)
+  x, axes = _budget_axes(x, scope)
   one_of("score", score, SCORES)
-  x = jnp.asarray(x)
-  if x.ndim == 0:
-    raise ValueError("x must have at least one axis, got a scalar")
-  axis = -1 if scope == "channel" or x.ndim == 1 else tuple(range(1, x.ndim))
-
-  def select(scores: jax.Array) -> jax.Array:
-    return topk_mask(
-      scores, keep_ratio, axis=axis, implementation=implementation
-    )
-
+  one_of("implementation", implementation, (None, *IMPLEMENTATIONS))
   mask = lax.cond(
     _as_ratio(keep_ratio) >= 1,
     lambda scores: jnp.ones(scores.shape, bool),
-    select,
+    lambda scores: topk_mask(
+      scores, keep_ratio, axis=axes, implementation=implementation
+    ),
     lax.stop_gradient(jnp.abs(x) if score == "magnitude" else x),
   )
   return jnp.where(mask, x, jnp.zeros((), x.dtype))
@@ -187,8 +180,14 @@ def sparse_activation(
 
   Source: Wang, arXiv 2603.03131.
   """
+  x = jnp.asarray(x)
+  if activation == "relu":
+    one_of("score", score, SCORES)
+    one_of("implementation", implementation, (None, *IMPLEMENTATIONS))
+    x, axes = _budget_axes(x, scope)
+    return _sparse_relu(x, _as_ratio(keep_ratio), axes, implementation)
   return sparsify(
-    get_activation(activation)(jnp.asarray(x)),
+    get_activation(activation)(x),
     keep_ratio,
     scope=scope,
     score=score,
@@ -196,25 +195,71 @@ def sparse_activation(
   )
 
 
-@functools.partial(jax.jit, static_argnums=(2, 3), inline=True)
+@functools.partial(jax.custom_jvp, nondiff_argnums=(2, 3))
+def _sparse_relu(
+  x: jax.Array,
+  keep_ratio: jax.Array,
+  axes: tuple[int, ...],
+  implementation: str | None,
+) -> jax.Array:
+  """ReLU needs no mask to remember, and its zeros need no order.
+
+  Kept or not, a zero stays zero and passes no gradient; what is kept of the
+  others can be read off the result.
+  """
+
+  def select(y: jax.Array) -> jax.Array:
+    mask = _mask(y, keep_ratio, axes, implementation, break_zero_ties=False)
+    return jnp.where(mask, y, jnp.zeros((), y.dtype))
+
+  return lax.cond(keep_ratio >= 1, lambda y: y, select, jax.nn.relu(x))
+
+
+@_sparse_relu.defjvp
+def _sparse_relu_jvp(axes, implementation, primals, tangents):
+  x, keep_ratio = primals
+  y = _sparse_relu(x, keep_ratio, axes, implementation)
+  return y, jnp.where(y > 0, tangents[0], jnp.zeros((), y.dtype))
+
+
+@functools.partial(
+  jax.jit,
+  static_argnames=("axes", "implementation", "break_zero_ties"),
+  inline=True,
+)
 def _mask(
   scores: jax.Array,
   keep_ratio: jax.Array,
   axes: tuple[int, ...],
-  implementation: str,
+  implementation: str | None,
+  *,
+  break_zero_ties: bool,
 ) -> jax.Array:
   scores = lax.stop_gradient(scores)
-  size = math.prod(scores.shape[a] for a in axes)
-  kept = num_kept(size, keep_ratio)
   if scores.size == 0:
     return jnp.zeros(scores.shape, bool)
-  if implementation == "xla":
-    return threshold_mask(scores, kept, axes=axes)
+  size = math.prod(scores.shape[a] for a in axes)
+  kept = num_kept(size, keep_ratio)
+  if implementation != "lax_top_k":
+    return threshold_mask(
+      scores, kept, axes=axes, break_zero_ties=break_zero_ties
+    )
   last = tuple(range(scores.ndim - len(axes), scores.ndim))
   rows = jnp.moveaxis(scores, axes, last)
   flat = rows.reshape(*rows.shape[: -len(axes)], size)
   mask = lax_top_k_mask(flat, kept).reshape(rows.shape)
   return jnp.moveaxis(mask, last, axes)
+
+
+def _budget_axes(x: jax.Array, scope: str) -> tuple[jax.Array, tuple[int, ...]]:
+  """The array, and its axes that share a budget."""
+  one_of("scope", scope, SCOPES)
+  x = jnp.asarray(x)
+  if x.ndim == 0:
+    raise ValueError("x must have at least one axis, got a scalar")
+  if scope == "channel" or x.ndim == 1:
+    return x, (x.ndim - 1,)
+  return x, tuple(range(1, x.ndim))
 
 
 def _as_ratio(keep_ratio: ArrayLike) -> jax.Array:

@@ -1,13 +1,20 @@
-"""The k largest by a threshold, found by bisection on order-preserving bits.
+"""The k largest by a threshold: a search that counts, without a sort.
 
-A mask needs neither a sort nor indices: any t with ``count(x >= t) == k`` gives
-it. Read as integers, floats keep their order, so t is found exactly, bit by
-bit, in as many counting passes as the dtype has bits.
+A mask needs no indices: any t with ``count(x >= t) == k`` gives it. Read as
+integers floats keep their order, so bisection finds t exactly in as many
+counting passes as the dtype has bits. Interpolating between counts (regula
+falsi on their logarithm, with Anderson and Bjorck's weights) takes about 8 of
+float32's 32; where it stalls, bisection takes over in time.
 """
+
+import math
 
 import jax
 import jax.numpy as jnp
 from jax import lax
+
+# Passes beyond plain bisection's that interpolation may waste.
+_SLACK = 10
 
 
 def ordered_bits(x: jax.Array) -> jax.Array:
@@ -26,82 +33,243 @@ def ordered_bits(x: jax.Array) -> jax.Array:
     >>> ordered_bits(jnp.array([-jnp.inf, -0.0, 0.0, 1.0])).argsort()
     Array([0, 1, 2, 3], dtype=int32)
   """
-  num_bits = x.dtype.itemsize * 8
-  signed = jnp.dtype(f"int{num_bits}")
+  signed = jnp.dtype(f"int{x.dtype.itemsize * 8}")
   if jnp.issubdtype(x.dtype, jnp.signedinteger):
     return x
   bits = lax.bitcast_convert_type(x, signed)
   if jnp.issubdtype(x.dtype, jnp.unsignedinteger):
     return bits ^ jnp.array(jnp.iinfo(signed).min, signed)
-  # A negative float grows in magnitude with its bits: flip all but the sign.
-  magnitude = jnp.array(jnp.iinfo(signed).max, signed)
-  return jnp.where(bits < 0, bits ^ magnitude, bits)
+  return _flip_negative(bits)
 
 
 def threshold_mask(
-  scores: jax.Array, num_kept: jax.Array, *, axes: tuple[int, ...]
+  scores: jax.Array,
+  num_kept: jax.Array,
+  *,
+  axes: tuple[int, ...],
+  break_zero_ties: bool = True,
 ) -> jax.Array:
-  """Marks the ``num_kept`` largest over ``axes`` by bisection.
+  """Marks the ``num_kept`` largest over ``axes``.
 
   Args:
-    scores: any shape and real dtype.
+    scores: any shape and real dtype, at least one entry.
     num_kept: int32 scalar, at least 1, at most the size of ``axes``.
-    axes: sorted, non-negative; reduced without moving data.
+    axes: sorted, non-negative.
+    break_zero_ties: if False and a row's last kept entry is a zero, all of that
+      row's zeros are marked: enough where zeros are not told apart.
 
   Returns:
     bool, the shape of ``scores``.
   """
-  keys = ordered_bits(scores)
-  lowest = jnp.array(jnp.iinfo(keys.dtype).min, keys.dtype)
-  num_bits = keys.dtype.itemsize * 8
-
-  def count(marked: jax.Array) -> jax.Array:
-    return jnp.sum(marked, axis=axes, keepdims=True, dtype=jnp.int32)
-
-  row = jax.eval_shape(count, keys)
-  # The invariant: count(keys >= threshold) == num_reached >= num_kept.
-  threshold = jnp.full(row.shape, lowest)
-  num_reached = jnp.full(row.shape, keys.size // max(1, row.size), jnp.int32)
-
-  def unfinished(carry):
-    bit, _, num_reached = carry
-    return (bit >= 0) & jnp.any(num_reached != num_kept)
-
-  def refine(carry):
-    bit, threshold, num_reached = carry
-    step = jnp.left_shift(jnp.ones((), keys.dtype), bit.astype(keys.dtype))
-    # The first step is the sign bit: lowest ^ lowest = 0.
-    higher = threshold ^ step
-    num_higher = count(keys >= higher)
-    up = num_higher >= num_kept
-    return (
-      bit - 1,
-      jnp.where(up, higher, threshold),
-      jnp.where(up, num_higher, num_reached),
-    )
-
-  _, threshold, num_reached = lax.while_loop(
-    unfinished, refine, (jnp.int32(num_bits - 1), threshold, num_reached)
+  rows, unfold = _fold(scores, axes)
+  keys = ordered_bits(rows)
+  threshold, num_reached = _search(
+    keys, num_kept, bounds=_bounds(rows, keys.dtype), dtype=rows.dtype
   )
 
   def break_ties() -> jax.Array:
     tied = keys == threshold
-    num_above = num_reached - count(tied)
-    return (keys > threshold) | (
-      tied & (_rank(tied, axes) <= num_kept - num_above)
+    num_wanted = num_kept - (num_reached - _count(tied))
+    return (keys > threshold) | (tied & _is_among_first(tied, num_wanted))
+
+  straddled = num_reached != num_kept
+  if not break_zero_ties:
+    straddled &= threshold != 0
+  # Only where equal scores straddle the budget does their order matter.
+  mask = lax.cond(jnp.any(straddled), break_ties, lambda: keys >= threshold)
+  return unfold(mask)
+
+
+def _search(
+  keys: jax.Array,
+  num_kept: jax.Array,
+  *,
+  bounds: tuple[jax.Array, jax.Array],
+  dtype: jnp.dtype,
+) -> tuple[jax.Array, jax.Array]:
+  """The largest t with ``count(keys >= t) >= num_kept``, or any with equality.
+
+  Args:
+    keys: ordered bits, folded: ``[..., w, m]`` with a budget over both.
+    num_kept: int32 scalar.
+    bounds: keys that none is below and none is above, ``[..., 1, 1]``.
+    dtype: of the scores that the keys stand for.
+
+  Returns:
+    The threshold and the count it reaches, ``[..., 1, 1]``.
+  """
+  num_bits = keys.dtype.itemsize * 8
+  size = keys.shape[-2] * keys.shape[-1]
+  unsigned = jnp.dtype(f"uint{num_bits}")
+  one = jnp.ones((), keys.dtype)
+
+  def log_excess(count: jax.Array) -> jax.Array:
+    half = jnp.float32(0.5)
+    return jnp.log(count.astype(jnp.float32) + half) - jnp.log(
+      num_kept.astype(jnp.float32) + half
     )
 
-  # Only where equal scores straddle the budget does their order matter.
-  return lax.cond(
-    jnp.any(num_reached != num_kept), break_ties, lambda: keys >= threshold
+  low, high = bounds
+  reached = jnp.full(low.shape, size, jnp.int32)
+  # low <= t <= high, count(keys >= low) == reached >= num_kept. The weights are
+  # the signed excesses at the ends, lessened where an end stays put.
+  state = (
+    jnp.zeros((), jnp.int32),
+    low,
+    high,
+    reached,
+    log_excess(reached),
+    jnp.broadcast_to(log_excess(jnp.zeros((), jnp.int32)), low.shape),
+    jnp.zeros(low.shape, jnp.int32),
+  )
+
+  def is_open(low, high, reached):
+    return (reached != num_kept) & (low != high)
+
+  def unfinished(state):
+    _, low, high, reached, *_ = state
+    return jnp.any(is_open(low, high, reached))
+
+  def refine(state):
+    step, low, high, reached, weight_low, weight_high, side = state
+    span = lax.bitcast_convert_type(high, unsigned) - (
+      lax.bitcast_convert_type(low, unsigned)
+    )
+    half = lax.shift_right_logical(span, jnp.ones((), unsigned))
+    middle = low + lax.bitcast_convert_type(half, keys.dtype) + one
+
+    value_low, value_high = _values(low, dtype), _values(high, dtype)
+    fraction = weight_low / (weight_low - weight_high)
+    value = value_low + (value_high - value_low) * fraction
+    guess = _keys(value, dtype, keys.dtype)
+    # After i passes at most 2**(bits + slack - i) keys may be left open, so a
+    # row is done after bits + slack passes at the latest.
+    allowed = jnp.exp2((num_bits - 1 + _SLACK - step).astype(jnp.float32))
+    trusted = jnp.isfinite(value) & (span.astype(jnp.float32) <= allowed)
+    pivot = jnp.where(trusted, guess, middle)
+    # Zero is where ReLU piles up: settle first what lies above it and at it.
+    pivot = jnp.where(step == 0, one, jnp.where(step == 1, one - one, pivot))
+    pivot = jnp.clip(pivot, low + (low != high).astype(keys.dtype), high)
+
+    count = _count(keys >= pivot)
+    up = count >= num_kept
+    excess = log_excess(count)
+    now = jnp.where(up, jnp.int32(1), jnp.int32(-1))
+    weight_before = jnp.where(up, weight_low, weight_high)
+    shrink = 1 - excess / weight_before
+    shrink = jnp.where(shrink > 0, shrink, jnp.float32(0.5))
+    shrink = jnp.where(side == now, shrink, jnp.float32(1))
+    new = (
+      jnp.where(up, pivot, low),
+      jnp.where(up, high, pivot - one),
+      jnp.where(up, count, reached),
+      jnp.where(up, excess, weight_low * shrink),
+      jnp.where(up, weight_high * shrink, excess),
+      now,
+    )
+    still_open = is_open(low, high, reached)
+    old = (low, high, reached, weight_low, weight_high, side)
+    kept = (jnp.where(still_open, a, b) for a, b in zip(new, old, strict=True))
+    return (step + 1, *kept)
+
+  _, threshold, _, reached, *_ = lax.while_loop(unfinished, refine, state)
+  return threshold, reached
+
+
+def _bounds(rows: jax.Array, signed: jnp.dtype) -> tuple[jax.Array, jax.Array]:
+  """Keys below and above every key, tight if the scores are finite floats.
+
+  From the floats: on CPU an integer minimum is some thirty times slower.
+  """
+  info = jnp.iinfo(signed)
+  lowest, highest = (jnp.array(b, signed) for b in (info.min, info.max))
+  if not jnp.issubdtype(rows.dtype, jnp.floating):
+    shape = (*rows.shape[:-2], 1, 1)
+    return jnp.full(shape, lowest), jnp.full(shape, highest)
+  least = jnp.min(rows, axis=(-2, -1), keepdims=True)
+  most = jnp.max(rows, axis=(-2, -1), keepdims=True)
+  # A minimum may take -0 for +0, and a denormal for either.
+  tiny = jnp.finfo(rows.dtype).tiny
+  least = jnp.where(jnp.abs(least) < tiny, -tiny, least)
+  most = jnp.where(jnp.abs(most) < tiny, tiny, most)
+  return (
+    jnp.where(jnp.isnan(least), lowest, ordered_bits(least)),
+    jnp.where(jnp.isnan(most), highest, ordered_bits(most)),
   )
 
 
-def _rank(marked: jax.Array, axes: tuple[int, ...]) -> jax.Array:
-  """1 for the first marked entry in row-major order of ``axes``, 2, ..."""
-  kept_axes = tuple(a for a in range(marked.ndim) if a not in axes)
-  order = kept_axes + axes
-  moved = marked.transpose(order)
-  rows = moved.reshape(*(marked.shape[a] for a in kept_axes), -1)
-  rank = jnp.cumsum(rows, axis=-1, dtype=jnp.int32).reshape(moved.shape)
-  return rank.transpose([order.index(a) for a in range(marked.ndim)])
+def _count(marked: jax.Array) -> jax.Array:
+  """Counts over the last two axes, ``[..., w, m] -> [..., 1, 1]``.
+
+  First down the columns in int8 (w is at most 127), which vectorises: on CPU
+  about three times as fast as one int32 sum.
+  """
+  columns = jnp.sum(marked, axis=-2, keepdims=True, dtype=jnp.int8)
+  return jnp.sum(columns, axis=-1, keepdims=True, dtype=jnp.int32)
+
+
+def _is_among_first(marked: jax.Array, num_wanted: jax.Array) -> jax.Array:
+  """True up to the ``num_wanted``-th marked entry in row-major order.
+
+  A prefix sum over everything is slow on CPU. The one row of the fold in which
+  the count is reached is found first, and summed alone.
+
+  Args:
+    marked: bool ``[..., w, m]``, with at least ``num_wanted`` true.
+    num_wanted: int32 ``[..., 1, 1]``, at least 1.
+  """
+  w, m = marked.shape[-2:]
+  up_to_row = jnp.cumsum(
+    jnp.sum(marked, axis=-1, keepdims=True, dtype=jnp.int32), axis=-2
+  )
+  row = jnp.sum(up_to_row < num_wanted, axis=-2, keepdims=True, dtype=jnp.int32)
+  in_row = jnp.take_along_axis(marked, row, axis=-2)
+  rows_before = jnp.take_along_axis(up_to_row, jnp.maximum(row - 1, 0), axis=-2)
+  before = jnp.where(row > 0, rows_before, 0)
+  up_to_column = before + jnp.cumsum(in_row, axis=-1, dtype=jnp.int32)
+  column = jnp.sum(
+    up_to_column < num_wanted, axis=-1, keepdims=True, dtype=jnp.int32
+  )
+  index = jnp.arange(w * m, dtype=jnp.int32).reshape(w, m)
+  return index <= row * m + column
+
+
+def _fold(scores: jax.Array, axes: tuple[int, ...]):
+  """Brings the budget's axes to the end as ``[..., w, m]``, w at most 127.
+
+  Returns:
+    The folded array, and a function that undoes it.
+  """
+  last = tuple(range(scores.ndim - len(axes), scores.ndim))
+  moved = jnp.moveaxis(scores, axes, last)
+  size = math.prod(scores.shape[a] for a in axes)
+  # Long columns save work, rows of fewer than 64 lanes waste it.
+  most = min(127, max(1, size // 64))
+  w = max(n for n in range(1, most + 1) if size % n == 0)
+  folded = moved.reshape(*moved.shape[: -len(axes)], w, size // w)
+
+  def unfold(mask: jax.Array) -> jax.Array:
+    return jnp.moveaxis(mask.reshape(moved.shape), last, axes)
+
+  return folded, unfold
+
+
+def _flip_negative(bits: jax.Array) -> jax.Array:
+  """Flips all but the sign of negative floats, which sort the other way."""
+  magnitude = jnp.array(jnp.iinfo(bits.dtype).max, bits.dtype)
+  return jnp.where(bits < 0, bits ^ magnitude, bits)
+
+
+def _values(keys: jax.Array, dtype: jnp.dtype) -> jax.Array:
+  """The numbers that keys stand for, in float32."""
+  if not jnp.issubdtype(dtype, jnp.floating):
+    return keys.astype(jnp.float32)
+  bits = _flip_negative(keys)
+  return lax.bitcast_convert_type(bits, dtype).astype(jnp.float32)
+
+
+def _keys(values: jax.Array, dtype: jnp.dtype, signed: jnp.dtype) -> jax.Array:
+  """The keys of float32 numbers, rounded to the dtype of the scores."""
+  if not jnp.issubdtype(dtype, jnp.floating):
+    return values.astype(signed)
+  return ordered_bits(values.astype(dtype))
