@@ -6,7 +6,7 @@ Claim:    one network trains while its activation budget is compressed step by
 Command:  make quickstart
 Cost:     under 2 minutes on two CPU cores, after the installation.
 Expected: the budget falls to about 0.1 and is reset about six times; dense
-          test accuracy about 0.38 on 256 images (one of ten is chance).
+          test accuracy 0.37 on 256 images (0.1 is chance).
 """
 
 from ml_collections import ConfigDict

@@ -78,7 +78,8 @@ def restore(
     The epoch and the state, on the default device.
 
   Raises:
-    InputError: if the run has no such checkpoint.
+    InputError: if the run has no such checkpoint, or it cannot be read as one
+      of this template.
   """
   check_checkpoint(workdir, which)
   with make_manager(workdir) as manager:
@@ -92,4 +93,12 @@ def restore(
       lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=device),
       template,
     )
-    return epoch, manager.restore(epoch, args=ocp.args.StandardRestore(shapes))
+    try:
+      restored = manager.restore(epoch, args=ocp.args.StandardRestore(shapes))
+    except (ValueError, KeyError, TypeError, OSError) as error:
+      reason = str(error).strip().partition("\n")[0][:200]
+      raise InputError(
+        f"--workdir {workdir}: checkpoint {epoch} is damaged or not of this"
+        f" config ({reason})"
+      ) from error
+    return epoch, restored

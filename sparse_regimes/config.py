@@ -13,6 +13,9 @@ from ml_collections import ConfigDict
 from sparse_regimes import factory
 from sparse_regimes.errors import InputError, in_range, one_of
 
+# Of examples and steps; int32 holds their products with epochs of CIFAR-10.
+_MOST = 10**6
+
 
 def default_config() -> ConfigDict:
   """Every field with its default; a config file sets what it wants.
@@ -183,11 +186,13 @@ def _narrow_controller(
 def _check(config: ConfigDict) -> None:
   try:
     in_range("seed", config.seed, 0, 2**32 - 1)
-    in_range("train.epochs", config.train.epochs, 1)
-    in_range("train.batch_size", config.train.batch_size, 1)
-    in_range("train.steps_per_call", config.train.steps_per_call, 0)
-    in_range("eval.batch_size", config.eval.batch_size, 1)
+    in_range("train.epochs", config.train.epochs, 1, 10**6)
+    in_range("train.batch_size", config.train.batch_size, 1, _MOST)
+    in_range("train.steps_per_call", config.train.steps_per_call, 0, _MOST)
+    in_range("eval.batch_size", config.eval.batch_size, 1, _MOST)
     in_range("checkpoint.every_epochs", config.checkpoint.every_epochs, 1)
+    for milestone in config.optimizer.milestones:
+      in_range("optimizer.milestones", milestone, 0, _MOST)
     in_range(
       "optimizer.reference_batch_size", config.optimizer.reference_batch_size, 0
     )
@@ -211,7 +216,7 @@ def _read(path: str) -> Mapping[str, Any]:
       config = json.loads(file.read_text())
     else:
       config = runpy.run_path(str(file))["get_config"]()
-  except Exception as error:
+  except (Exception, SystemExit) as error:
     raise InputError(
       f"--config: {path} could not be read: {type(error).__name__}: {error}"
     ) from error
@@ -274,7 +279,7 @@ def _typed(config: ConfigDict, field: str, value: Any) -> Any:
   """``value`` if it has the type of the field's default."""
   kind = type(_default(config, field))
   if kind is float and type(value) is int:
-    value = float(value)
+    value = float(value) if abs(value) < 2**63 else float("inf")
   if kind is tuple and isinstance(value, (list, tuple)):
     value = tuple(value)
     if all(type(item) is int for item in value):

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 from ml_collections import ConfigDict
@@ -58,8 +57,6 @@ def evaluate(
     ``loss`` (nats), ``accuracy`` and ``nonzero`` (fractions; nonzero is the
     mean over sites).
   """
-  # As an array: a Python number would be another type, and another compilation.
-  keep_ratio = jnp.asarray(keep_ratio, jnp.float32)
   # All batches are dispatched before the first result is waited for.
   sums = jax.device_get(
     [eval_step(state, batch, keep_ratio) for batch in batches]

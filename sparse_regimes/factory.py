@@ -24,7 +24,8 @@ CONTROLLERS: dict[str, Callable[..., Controller]] = {
   "strategy2": controllers.strategy2,
 }
 MODELS: dict[str, Callable[..., nn.Module]] = {"wide_resnet": WideResNet}
-DATASETS = ("cifar10", "cifar10_mini")
+# Names, and how many training images each has.
+DATASETS = {"cifar10": 50_000, "cifar10_mini": 1_280}
 DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 
 
@@ -152,7 +153,12 @@ def check(config: ConfigDict) -> None:
   """
   make_parts(config, num_classes=1, steps_per_epoch=1)
   with _section("data"):
-    one_of("name", config.data.name, DATASETS)
+    num_examples = DATASETS[one_of("name", config.data.name, DATASETS)]
+  if config.train.batch_size > num_examples:
+    raise InputError(
+      f"train.batch_size must be at most the {num_examples} training images of"
+      f" {config.data.name}, got {config.train.batch_size}"
+    )
 
 
 def _named(makers: dict[str, Callable[..., Any]], name: str, **arguments: Any):

@@ -10,8 +10,14 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jax.typing import ArrayLike
 
+from sparse_regimes.activations import ACTIVATIONS
 from sparse_regimes.errors import one_of
-from sparse_regimes.selection import sparse_activation
+from sparse_regimes.selection import (
+  IMPLEMENTATIONS,
+  SCOPES,
+  SCORES,
+  sparse_activation,
+)
 
 
 class SparseActivation(nn.Module):
@@ -40,10 +46,15 @@ class SparseActivation(nn.Module):
   # Linen keeps ``self.scope`` for itself, so the argument is stored here.
   budget_scope: str = "global"
 
-  def __post_init__(self, scope: str | None) -> None:
+  # Linen calls this again without the argument when it adopts a submodule.
+  def __post_init__(self, scope: str | None = None) -> None:
     if scope is not None:
       self.budget_scope = scope
     super().__post_init__()
+    one_of("activation", self.activation, ACTIVATIONS)
+    one_of("scope", self.budget_scope, SCOPES)
+    one_of("score", self.score, SCORES)
+    one_of("implementation", self.implementation, (None, *IMPLEMENTATIONS))
 
   @nn.compact
   def __call__(self, x: jax.Array, keep_ratio: ArrayLike) -> jax.Array:
@@ -84,7 +95,7 @@ class RMSNorm(nn.Module):
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
     """Maps ``[..., c]`` to the same shape."""
-    scale, bias = _scale_and_bias(self, x.shape[-1])
+    scale, bias = _scale_and_bias(self, x)
     x = x.astype(jnp.float32)
     mean_square = jnp.mean(jnp.square(x), axis=-1, keepdims=True)
     y = x * jax.lax.rsqrt(mean_square + self.epsilon)
@@ -126,10 +137,13 @@ class BatchNorm(nn.Module):
   def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
     """Maps ``[b, ..., c]`` to the same shape."""
     channels = x.shape[-1]
-    scale, bias = _scale_and_bias(self, channels)
-    zeros, ones = jnp.zeros(channels), jnp.ones(channels)
-    running_mean = self.variable("batch_stats", "mean", lambda: zeros)
-    running_var = self.variable("batch_stats", "var", lambda: ones)
+    scale, bias = _scale_and_bias(self, x)
+    running_mean = self.variable(
+      "batch_stats", "mean", jnp.zeros, channels, jnp.float32
+    )
+    running_var = self.variable(
+      "batch_stats", "var", jnp.ones, channels, jnp.float32
+    )
     x = x.astype(jnp.float32)
     if train:
       axes = tuple(range(x.ndim - 1))
@@ -141,6 +155,7 @@ class BatchNorm(nn.Module):
         running_var.value += self.momentum * (unbiased - running_var.value)
     else:
       mean, var = running_mean.value, running_var.value
+    mean, var = _like(mean, x), _like(var, x)
     y = (x - mean) * jax.lax.rsqrt(var + self.epsilon)
     return (y * scale + bias).astype(self.dtype)
 
@@ -175,8 +190,15 @@ def make_norm(
 
 
 def _scale_and_bias(
-  module: nn.Module, channels: int
+  module: nn.Module, x: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
-  scale = module.param("scale", nn.initializers.ones, (channels,))
-  bias = module.param("bias", nn.initializers.zeros, (channels,))
-  return scale, bias
+  """Parameters for each channel of ``x``, of its rank."""
+  shape = (x.shape[-1],)
+  scale = module.param("scale", nn.initializers.ones, shape, jnp.float32)
+  bias = module.param("bias", nn.initializers.zeros, shape, jnp.float32)
+  return _like(scale, x), _like(bias, x)
+
+
+def _like(channels: jax.Array, x: jax.Array) -> jax.Array:
+  """``[c]`` as ``[1, ..., 1, c]``, of the rank of ``x``."""
+  return channels.reshape((1,) * (x.ndim - 1) + channels.shape)

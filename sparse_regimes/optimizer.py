@@ -59,10 +59,11 @@ def learning_rate_schedule(
   in_range("decay_factor", decay_factor, 0, 1)
 
   def rate(step):
-    step = jnp.asarray(step, jnp.float32)
-    epoch = step / steps_per_epoch
-    if schedule == "multistep" or not per_step:
-      epoch = jnp.floor(epoch)
+    # In integers: a float32 quotient may round to the epoch before.
+    step = jnp.asarray(step, jnp.int32)
+    epoch = (step // steps_per_epoch).astype(jnp.float32)
+    if per_step:
+      epoch += (step % steps_per_epoch).astype(jnp.float32) / steps_per_epoch
     if schedule == "cosine":
       return learning_rate * 0.5 * (1 + jnp.cos(jnp.pi * epoch / epochs))
     if schedule == "multistep":

@@ -64,7 +64,7 @@ def draw_curves(records: Sequence[Record], path: Path) -> None:
     if title != "Loss (nats)":
       ax.set_ylim(0, 1.03)
     if len(curves) > 1:
-      ax.legend(fontsize=9)
+      ax.legend(fontsize=9, loc="best", framealpha=0.7)
   for ax in axes[2:]:
     ax.set_xlabel("Epoch", fontsize=11)
   unfinished = path.with_name(f".{path.name}.tmp")

@@ -2,6 +2,7 @@
 
 import functools
 import math
+import operator
 
 import jax
 import jax.numpy as jnp
@@ -24,11 +25,12 @@ def num_kept(size: int, keep_ratio: ArrayLike) -> jax.Array:
   .. math:: k = \max(1, \lfloor size \cdot r \rfloor)
      \text{ if } r < 1 \text{ else } size
 
-  The product is rounded to float32 whether the ratio is traced or not, so a
-  compiled and an uncompiled call agree.
+  Ratio and product are rounded to float32 whether the ratio is traced or not,
+  so that a compiled and an uncompiled call agree: 100 * 0.57 gives 57, where
+  Python's floats give 56.99999999999999.
 
   Args:
-    size: entries that share the budget; static, at least 0.
+    size: entries that share the budget; static, below 2**31.
     keep_ratio: real scalar, Python or traced; at most 0 keeps one entry.
 
   Returns:
@@ -41,10 +43,11 @@ def num_kept(size: int, keep_ratio: ArrayLike) -> jax.Array:
   Source: Wang, "Joint Training Across Multiple Activation Sparsity Regimes",
     arXiv 2603.03131, and its released program.
   """
+  size = operator.index(size)
   keep_ratio = _as_ratio(keep_ratio)
   kept = jnp.floor(jnp.float32(size) * keep_ratio).astype(jnp.int32)
   # From 2**24 on a float32 product may round to above the size.
-  kept = jnp.clip(kept, 1, max(1, size))
+  kept = jnp.clip(kept, min(1, size), size)
   return jnp.where(keep_ratio >= 1, jnp.int32(size), kept)
 
 
@@ -65,7 +68,7 @@ def topk_mask(
   One compilation serves all ratios. Nothing is differentiable here.
 
   Args:
-    scores: real array of rank 1 or more, any real dtype.
+    scores: array of rank 1 or more; integers or floats of 8 bits or more.
     keep_ratio: real scalar, Python or traced.
     axis: the axis or axes that share one budget.
     implementation: ``"lax_top_k"`` (the reference: a full sort), ``"xla"``
@@ -275,7 +278,7 @@ def _as_ratio(keep_ratio: ArrayLike) -> jax.Array:
 def _canonical_axes(
   axis: int | tuple[int, ...], scores: jax.Array
 ) -> tuple[int, ...]:
-  axes = (axis,) if isinstance(axis, int) else tuple(axis)
+  axes = tuple(map(operator.index, axis if isinstance(axis, tuple) else [axis]))
   canonical = sorted({a % scores.ndim for a in axes if scores.ndim})
   inside = all(-scores.ndim <= a < scores.ndim for a in axes)
   if not axes or not inside or len(canonical) < len(axes):

@@ -53,7 +53,8 @@ class TrainState(struct.PyTreeNode):
 
     Args:
       variables: what ``model.init`` returned: ``params`` and, if the network
-        has running statistics, ``batch_stats``.
+        has running statistics, ``batch_stats``. They become part of the state,
+        and so are gone when a step is given the state to reuse its memory.
       tx: the optimizer.
       controller: the keep ratio's controller.
       rng: a key of ``jax.random.key``.

@@ -145,8 +145,9 @@ def make_eval_step(
     Array(1, dtype=int32)
   """
 
+  @jax.jit
   def eval_step(
-    state: TrainState, batch: Batch, keep_ratio: ArrayLike
+    state: TrainState, batch: Batch, keep_ratio: jax.Array
   ) -> Metrics:
     logits, stats = apply_fn(
       state.variables, preprocess(batch["images"]), keep_ratio, train=False
@@ -159,7 +160,13 @@ def make_eval_step(
       "count": jnp.array(labels.shape[0], jnp.int32),
     }
 
-  return jax.jit(eval_step)
+  def eval_step_at(
+    state: TrainState, batch: Batch, keep_ratio: ArrayLike
+  ) -> Metrics:
+    # A float, an int and an array would each be compiled for.
+    return eval_step(state, batch, jnp.asarray(keep_ratio, jnp.float32))
+
+  return eval_step_at
 
 
 def make_train_call(train_step: TrainStep) -> Any:

@@ -1,6 +1,7 @@
 """A run in words: what it is, what it costs, how it goes, what came out."""
 
 import importlib.metadata
+import math
 import os
 import platform
 from collections.abc import Sequence
@@ -71,15 +72,32 @@ def describe_cost(pace: Pace, *, epochs: int, steps_per_epoch: int) -> str:
 
 
 def describe_epoch(record: Record, epochs: int) -> str:
-  """One line an epoch."""
+  """One line an epoch, or two where a number is not finite."""
+  broken = [
+    name
+    for name, value in record.items()
+    if value is not None and not math.isfinite(value)
+  ]
+  warning = ""
+  if broken:
+    warning = (
+      f"\nwarning: not finite in epoch {record['epoch']}, step"
+      f" {record['step']}: {', '.join(broken)}; a lower"
+      " optimizer.learning_rate may help"
+    )
   return (
     f"epoch {record['epoch']:>3}/{epochs}"
     f"  loss {record['train_loss']:.3f}  train {record['train_accuracy']:.3f}"
     f"  keep {record['keep_ratio']:.3f}"
     f"  test at budget {record['test_sparse_accuracy']:.4f}"
     f"  dense {record['test_dense_accuracy']:.4f}"
-    f"  {record['images_per_second']:.0f} images/s"
+    f"  {record['images_per_second']:.0f} images/s{warning}"
   )
+
+
+def dense_accuracy(record: Record) -> tuple[float, int]:
+  """What the best epoch is best at; of equals it is the latest, as in orbax."""
+  return record["test_dense_accuracy"], record["epoch"]
 
 
 def summarize(
@@ -97,7 +115,7 @@ def summarize(
     seconds: wall clock of the whole run.
   """
   moves = np.diff(keep_ratios)
-  best = max(records, key=lambda r: r["test_dense_accuracy"])
+  best = max(records, key=dense_accuracy)
   last = records[-1]
   return {
     "epochs": last["epoch"],

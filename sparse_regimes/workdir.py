@@ -1,6 +1,7 @@
 """The folder of a run: whether it may be used, and what identifies it."""
 
 import json
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -26,20 +27,28 @@ def fresh_workdir(name: str) -> Path:
 
 
 def check_workdir(path: Path) -> None:
-  """Raises an ``InputError`` if a run cannot start here; writes nothing."""
-  for name in _RUN_FILES:
-    if (path / name).exists():
-      raise InputError(
-        f"--workdir must be a fresh folder, got {path}, which holds another"
-        f" run ({name})"
-      )
-  existing = path
-  while not existing.exists() and existing != existing.parent:
-    existing = existing.parent
-  if not existing.is_dir():
+  """Raises an ``InputError`` if a run cannot start here; leaves nothing."""
+  try:
+    for name in _RUN_FILES:
+      if (path / name).exists():
+        raise InputError(
+          f"--workdir must be a fresh folder, got {path}, which holds another"
+          f" run ({name})"
+        )
+    existing = path
+    while not existing.exists() and existing != existing.parent:
+      existing = existing.parent
+    # Asking for permission is not enough: root has it on a read-only disk.
+    with tempfile.TemporaryFile(dir=existing):
+      pass
+  except NotADirectoryError as error:
     raise InputError(
       f"--workdir must be a folder, got {path}, but {existing} is a file"
-    )
+    ) from error
+  except OSError as error:
+    raise InputError(
+      f"--workdir must be writable, got {path}: {error.strerror}"
+    ) from error
 
 
 def create_workdir(path: Path, config: ConfigDict) -> None:

@@ -1,6 +1,7 @@
 """What a run tells while it trains: JSON lines, TensorBoard, a progress bar."""
 
 import json
+import math
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -33,8 +34,15 @@ class MetricWriter:
     self._tensorboard = tensorboardX.SummaryWriter(str(workdir))
 
   def write(self, record: Record) -> None:
-    """Appends a record; it is on its way to the disk when this returns."""
-    self._lines.write(json.dumps(record) + "\n")
+    """Appends a record; the file has it when this returns.
+
+    JSON knows no NaN: what is not finite becomes null.
+    """
+    record = {
+      name: value if value is None or math.isfinite(value) else None
+      for name, value in record.items()
+    }
+    self._lines.write(json.dumps(record, allow_nan=False) + "\n")
     self._lines.flush()
     for name, value in record.items():
       if value is not None and name not in ("epoch", "step"):
@@ -86,7 +94,7 @@ class Progress:
       self._bar = tqdm(
         total=epochs * steps_per_epoch,
         dynamic_ncols=True,
-        bar_format="{percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt}{postfix}",
+        bar_format="{percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} {desc}",
       )
 
   def start_epoch(self, epoch: int) -> None:
@@ -117,7 +125,7 @@ class Progress:
       f" {format_seconds(left)} left"
     )
     if self._bar is not None:
-      self._bar.set_postfix_str(f" {status}", refresh=False)
+      self._bar.set_description_str(status, refresh=False)
       self._bar.update(num_steps)
     elif time.monotonic() - self._last_line > self._seconds_between_lines:
       self.line(f"step {total - steps_left}/{total} {status}")

@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 
 jax.config.update("jax_numpy_dtype_promotion", "strict")
+jax.config.update("jax_numpy_rank_promotion", "raise")
 
 hypothesis.settings.register_profile(
   "fixed", deadline=None, derandomize=True, max_examples=40

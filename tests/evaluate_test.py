@@ -31,13 +31,3 @@ def test_every_image_counts_once_whatever_the_batch(batch_size):
   assert got["accuracy"] == np.mean(logits.argmax(1) == LABELS)
   np.testing.assert_allclose(got["loss"], losses.mean(), rtol=1e-5)
   np.testing.assert_allclose(got["nonzero"], stats.mean(), rtol=1e-5)
-
-
-def test_python_ratios_and_arrays_share_a_compilation():
-  model = TinyNet()
-  state = tiny_state(model, sgd(0.1), controllers.constant(0.5))
-  eval_step = make_eval_step(model.apply, preprocess=normalize)
-  batches = make_batches(IMAGES, LABELS, 23)
-  for ratio in (1.0, 1, 0.2, state.controller_state.keep_ratio):
-    evaluate(eval_step, state, batches, ratio)
-  assert eval_step._cache_size() == 1

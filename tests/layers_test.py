@@ -2,6 +2,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import linen as nn
 
 from sparse_regimes import SparseActivation, sparse_activation
 from sparse_regimes.layers import NORMS, make_norm
@@ -9,7 +10,6 @@ from sparse_regimes.layers import NORMS, make_norm
 
 def apply_norm(norm, arrays, *, train=True, dtype=jnp.float32):
   """Output, vjp and updated statistics of a norm with the file's parameters."""
-  from flax import linen as nn
 
   class OneNorm(nn.Module):
     @nn.compact
@@ -75,6 +75,46 @@ def test_no_norm_is_the_identity():
   assert norm(x) is x
   with pytest.raises(ValueError, match=", ".join(NORMS)):
     make_norm("group", train=True, dtype=jnp.float32, name="norm")
+
+
+class InSetup(nn.Module):
+  def setup(self):
+    self.activate = SparseActivation(scope="channel")
+
+  def __call__(self, x, keep_ratio):
+    return self.activate(x, keep_ratio)
+
+
+class AsAttribute(nn.Module):
+  activate: nn.Module
+
+  def __call__(self, x, keep_ratio):
+    return self.activate(x, keep_ratio)
+
+
+@pytest.mark.parametrize(
+  "module", [InSetup(), AsAttribute(SparseActivation(scope="channel"))]
+)
+def test_sparse_activation_as_a_submodule(module):
+  x = jax.random.normal(jax.random.key(0), (2, 3, 3, 8))
+  np.testing.assert_array_equal(
+    module.apply({}, x, 0.3), sparse_activation(x, 0.3, scope="channel")
+  )
+
+
+@pytest.mark.parametrize(
+  "arguments",
+  [
+    {"activation": "a"},
+    {"scope": "a"},
+    {"score": "a"},
+    {"implementation": "a"},
+  ],
+)
+def test_sparse_activation_module_checks_its_names(arguments):
+  (name,) = arguments
+  with pytest.raises(ValueError, match=f"{name} must be one of"):
+    SparseActivation(**arguments)
 
 
 def test_sparse_activation_module_is_the_function():

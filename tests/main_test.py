@@ -70,9 +70,9 @@ def test_records_have_their_names_and_ranges(run):
     assert record["test_dense_accuracy"] * 256 == int(
       record["test_dense_accuracy"] * 256
     )
-  # Decisions every five batches: after steps 5 and 10.
+  # Decisions every three batches: one, one and two in an epoch of four.
   np.testing.assert_allclose(
-    [r["keep_ratio"] for r in records], [1.0, 0.9, 0.81], rtol=1e-6
+    [r["keep_ratio"] for r in records], [0.8, 0.64, 0.4096], rtol=1e-6
   )
   rate = 0.1 * 320 / 128
   np.testing.assert_allclose(
@@ -91,7 +91,7 @@ def test_a_run_says_what_it_does(run):
     "steps       4 an epoch of 320 images each, 12 in 3 epochs, 1 a call",
     "estimate    about",
     "epoch   3/3",
-    "2 compressions, 0 resets",
+    "4 compressions, 0 resets",
     f"run folder    {workdir}",
   ):
     assert line in out
@@ -100,7 +100,7 @@ def test_a_run_says_what_it_does(run):
 @pytest.mark.parametrize("which", ["best", "last"])
 def test_eval_mode_reproduces_the_record(run, capsys, which):
   workdir, records, _ = run
-  arguments = [f"--workdir={workdir}", "--keep_ratios=1.0,0.81,0.1"]
+  arguments = [f"--workdir={workdir}", "--keep_ratios=1.0,0.4096,0.1"]
   assert main(["--mode=eval", f"--checkpoint={which}", *arguments]) == 0
   header, names, *rows = capsys.readouterr().out.splitlines()[-5:]
   assert names.split() == ["keep", "ratio", "accuracy", "loss", "nonzero"]
@@ -139,6 +139,12 @@ def test_the_same_seed_gives_the_same_run(run, tmp_path):
     ([SMOKE, "--nope=1"], "--nope=1 is not a known argument"),
     ([SMOKE, "--workdir=/dev/null/run"], "--workdir must be a folder"),
     (["--mode=eval"], "--workdir must hold a run, got None"),
+    (["--mode=fly"], "argument --mode: invalid choice: 'fly'"),
+    ([SMOKE, "--workdir"], "argument --workdir: expected one argument"),
+    ([SMOKE, "--workdir=/proc/run"], "--workdir must be writable"),
+    ([SMOKE, "--workdir=" + "x" * 300], "--workdir must be writable"),
+    ([SMOKE, "--config.controller.decide_every=10000000000"], "decide_every"),
+    ([SMOKE, "--config.optimizer.learning_rate=1" + "0" * 400], "learning_ra"),
     (["--mode=eval", "--workdir=nowhere"], "--workdir must hold a run"),
   ],
 )

@@ -1,3 +1,4 @@
+import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
@@ -20,6 +21,22 @@ def test_cosine_moves_once_an_epoch():
   steps = np.arange(50)
   expected = 0.05 * (1 + np.cos(np.pi * (steps // 5) / 10))
   np.testing.assert_allclose(rates("cosine", steps), expected, rtol=1e-5)
+
+
+def test_epochs_begin_when_they_do_whatever_their_length():
+  # Where float32 quotients round to the epoch before: 97, for one.
+  for steps_per_epoch in (39, 97, 390, 781):
+    starts = np.arange(1, 500) * steps_per_epoch
+    rate = learning_rate_schedule(
+      "multistep",
+      learning_rate=1.0,
+      epochs=500,
+      steps_per_epoch=steps_per_epoch,
+      milestones=tuple(range(1, 500)),
+      decay_factor=0.999,
+    )
+    got = jax.vmap(rate)(jnp.asarray(starts))
+    np.testing.assert_allclose(got, 0.999 ** np.arange(1, 500), rtol=1e-4)
 
 
 def test_cosine_may_move_at_every_step():
@@ -50,8 +67,6 @@ def test_without_milestones_multistep_is_constant():
 
 
 def test_schedules_work_on_traced_steps():
-  import jax
-
   rate = learning_rate_schedule(
     "cosine", learning_rate=0.1, epochs=10, steps_per_epoch=5
   )

@@ -184,7 +184,7 @@ def test_several_steps_in_a_call_are_the_steps_one_by_one():
   chex.assert_trees_all_equal(scanned.controller_state, copy.controller_state)
 
 
-def test_eval_step_sums_over_the_batch_in_one_compilation():
+def test_eval_step_sums_over_the_batch():
   model, state, _ = tiny_setup(controllers.constant(), sgd(0.05))
   eval_step = make_eval_step(model.apply, preprocess=normalize)
   batch = tiny_batch()
@@ -198,6 +198,16 @@ def test_eval_step_sums_over_the_batch_in_one_compilation():
   assert sums["correct"] == (logits.argmax(-1) == labels).sum()
   np.testing.assert_allclose(sums["loss"], losses.sum(), rtol=1e-5)
   np.testing.assert_allclose(sums["nonzero"], stats * 16, rtol=1e-5)
-  for ratio in (1.0, 0.5, 0.1):
-    eval_step(state, batch, ratio)
-  assert eval_step._cache_size() == 1
+
+
+def test_eval_step_compiles_once_whatever_a_ratio_is():
+  model, state, _ = tiny_setup(controllers.constant(0.5), sgd(0.05))
+
+  @chex.assert_max_traces(1)
+  def apply_fn(*arguments, **keywords):
+    return model.apply(*arguments, **keywords)
+
+  eval_step = make_eval_step(apply_fn, preprocess=normalize)
+  ratios = (1, 1.0, 0.2, np.float64(0.3), jnp.float32(0.4))
+  for ratio in (*ratios, state.controller_state.keep_ratio):
+    eval_step(state, tiny_batch(), ratio)

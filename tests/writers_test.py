@@ -17,6 +17,14 @@ def test_a_line_is_on_disk_as_soon_as_it_is_written(tmp_path):
   assert len((tmp_path / "metrics.jsonl").read_text().splitlines()) == 2
 
 
+def test_what_is_not_finite_is_null(tmp_path):
+  with MetricWriter(tmp_path) as writer:
+    writer.write(RECORD | {"keep_ratio": float("nan")})
+  assert json.loads((tmp_path / "metrics.jsonl").read_text()) == RECORD | {
+    "keep_ratio": None
+  }
+
+
 def test_tensorboard_gets_the_numbers(tmp_path):
   with MetricWriter(tmp_path) as writer:
     writer.write(RECORD)

@@ -2,6 +2,9 @@
 
 from sparse_regimes.errors import in_range
 
+# Batches and decisions are counted in int32.
+MAX_COUNT = 2**31 - 1
+
 
 def check_budget(
   keep_init: float,
@@ -20,4 +23,4 @@ def check_budget(
     )
   in_range("keep_init", keep_init, keep_min, keep_max)
   in_range("tighten_pct", tighten_pct, 0, 1, below=True)
-  in_range("decide_every", decide_every, 1)
+  in_range("decide_every", decide_every, 1, MAX_COUNT)

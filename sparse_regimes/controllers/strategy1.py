@@ -10,7 +10,7 @@ from sparse_regimes.controllers.base import (
   average_accuracy,
   only_if_finite,
 )
-from sparse_regimes.controllers.bounds import check_budget
+from sparse_regimes.controllers.bounds import MAX_COUNT, check_budget
 from sparse_regimes.errors import in_range
 
 # A relaxation grows with the drop, up to this many relax_steps.
@@ -101,7 +101,7 @@ def strategy1(
   in_range("relax_step", relax_step, 0)
   in_range("relax_gain", relax_gain, 0)
   in_range("max_relax_jump", max_relax_jump, 0)
-  in_range("cooldown", cooldown, 0)
+  in_range("cooldown", cooldown, 0, MAX_COUNT)
 
   def init() -> Strategy1State:
     return Strategy1State(

@@ -10,7 +10,7 @@ from sparse_regimes.controllers.base import (
   average_accuracy,
   only_if_finite,
 )
-from sparse_regimes.controllers.bounds import check_budget
+from sparse_regimes.controllers.bounds import MAX_COUNT, check_budget
 from sparse_regimes.errors import in_range
 
 
@@ -87,7 +87,7 @@ def strategy2(
   check_budget(keep_init, keep_min, keep_max, tighten_pct, decide_every)
   in_range("ema_beta", ema_beta, 0, 1, below=True)
   in_range("drop_tol", drop_tol, 0, 1)
-  in_range("patience", patience, 1)
+  in_range("patience", patience, 1, MAX_COUNT)
 
   def init() -> Strategy2State:
     return Strategy2State(

@@ -50,8 +50,9 @@ def normalize(images: jax.Array) -> jax.Array:
     >>> print(f"{white[0, 0]:.3f}")
     2.059
   """
-  mean = jnp.asarray(CIFAR10_MEAN, jnp.float32)
-  std = jnp.asarray(CIFAR10_STD, jnp.float32)
+  of_channel = (1,) * (images.ndim - 1) + (-1,)
+  mean = jnp.array(CIFAR10_MEAN, jnp.float32).reshape(of_channel)
+  std = jnp.array(CIFAR10_STD, jnp.float32).reshape(of_channel)
   return (images.astype(jnp.float32) / 255.0 - mean) / std
 
 

@@ -24,7 +24,7 @@ def ordered_bits(x: jax.Array) -> jax.Array:
   are, except that unsigned ones move to the signed dtype of their width.
 
   Args:
-    x: any shape, any real dtype.
+    x: any shape; integers or floats of 8 bits or more.
 
   Returns:
     A signed integer array of the same shape and width.
@@ -230,7 +230,8 @@ def _is_among_first(marked: jax.Array, num_wanted: jax.Array) -> jax.Array:
   column = jnp.sum(
     up_to_column < num_wanted, axis=-1, keepdims=True, dtype=jnp.int32
   )
-  index = jnp.arange(w * m, dtype=jnp.int32).reshape(w, m)
+  index = jnp.arange(w * m, dtype=jnp.int32)
+  index = index.reshape((1,) * (marked.ndim - 2) + (w, m))
   return index <= row * m + column
 
 

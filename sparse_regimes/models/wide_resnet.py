@@ -1,5 +1,7 @@
 """The pre-activation Wide ResNet, masked at every activation."""
 
+import operator
+import re
 from collections.abc import Mapping
 from dataclasses import InitVar
 from typing import Any
@@ -15,9 +17,10 @@ from sparse_regimes.activations import ACTIVATIONS
 from sparse_regimes.errors import in_range, one_of
 from sparse_regimes.layers import NORMS, SparseActivation, make_norm
 from sparse_regimes.metrics import nonzero_fraction
-from sparse_regimes.selection import SCOPES, SCORES
+from sparse_regimes.selection import IMPLEMENTATIONS, SCOPES, SCORES
 
 _CONV_INIT = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
+_BLOCK_PART = re.compile(r"block[123]\.\d+\.(norm[12]|conv[12]|shortcut)")
 _HEAD_INIT = nn.initializers.variance_scaling(1.0, "fan_in", "normal")
 
 
@@ -70,21 +73,23 @@ class WideResNet(nn.Module):
   # Linen keeps ``self.scope`` for itself, so the argument is stored here.
   budget_scope: str = "global"
 
-  def __post_init__(self, scope: str | None) -> None:
+  # Linen calls this again without the argument when it adopts a submodule.
+  def __post_init__(self, scope: str | None = None) -> None:
     if scope is not None:
       self.budget_scope = scope
     super().__post_init__()
-    if self.depth < 10 or self.depth % 6 != 4:
+    if self.depth not in range(10, 10_000, 6):
       raise ValueError(
-        f"depth must be 6n + 4 (10, 16, 22, 28, ...), got {self.depth}"
+        f"depth must be 6n + 4 (10, 16, 22, 28, ...), got {self.depth!r}"
       )
-    in_range("widen", self.widen, 1)
+    in_range("widen", operator.index(self.widen), 1, 1024)
     in_range("num_classes", self.num_classes, 1)
     in_range("dropout", self.dropout, 0, 1, below=True)
     one_of("norm", self.norm, NORMS)
     one_of("activation", self.activation, ACTIVATIONS)
     one_of("scope", self.budget_scope, SCOPES)
     one_of("score", self.score, SCORES)
+    one_of("implementation", self.implementation, (None, *IMPLEMENTATIONS))
 
   @nn.compact
   def __call__(
@@ -166,7 +171,8 @@ def from_reference(
     ``{"params": ...}``, with ``"batch_stats"`` if there are any.
 
   Raises:
-    ValueError: for a name that is none of the reference's, or given twice.
+    ValueError: for a name that is none of the reference's, a name given twice,
+      or no names.
 
   Example:
     >>> from_reference({"conv1.weight": np.zeros((3, 3, 3, 16))})[
@@ -185,6 +191,8 @@ def from_reference(
         f" {name!r}{'' if path is None else ' twice'}"
       )
     flat[path] = jnp.asarray(np.asarray(array, np.float32))
+  if not flat:
+    raise ValueError("arrays must hold a network's parameters, got none")
   return unflatten_dict(flat)
 
 
@@ -196,7 +204,9 @@ def _reference_path(modules: list[str], leaf: str) -> tuple[str, ...] | None:
       module = "head"
     case ["norm"]:
       module = "norm"
-    case [group, index, part] if group.startswith("block"):
+    case [group, index, part] if _BLOCK_PART.fullmatch(
+      f"{group}.{index}.{part}"
+    ):
       module = f"group{group.removeprefix('block')}_block{index}_{part}"
     case _:
       return None

@@ -59,5 +59,7 @@ def test_follows_its_definition(arguments):
 
 
 def test_patience_must_be_positive():
-  with pytest.raises(ValueError, match="patience must be at least 1"):
+  with pytest.raises(
+    ValueError, match=r"patience must be in \[1, 2147483647\], got 0"
+  ):
     strategy2(patience=0)

@@ -160,7 +160,7 @@ def test_one_trace_serves_twenty_ratios():
   [
     ({"depth": 11}, r"depth must be 6n \+ 4 \(10, 16, 22, 28, ...\), got 11"),
     ({"depth": 4}, "depth must be"),
-    ({"widen": 0}, "widen must be at least 1"),
+    ({"widen": 0}, r"widen must be in \[1, 1024\], got 0"),
     ({"norm": "group"}, "norm must be one of rms, ln, bn, none, got 'group'"),
     ({"activation": "tanh"}, "activation must be one of relu, leakyrelu"),
     ({"scope": "row"}, "scope must be one of global, channel, got 'row'"),
@@ -176,6 +176,11 @@ def test_bad_arguments_are_named(arguments, message):
 def test_from_reference_names_what_it_does_not_know():
   with pytest.raises(ValueError, match=r"got 'block1.0.conv1.scale'"):
     from_reference({"block1.0.conv1.scale": np.zeros(1)})
+  for name in ("block9.0.conv1.weight", "block1.x.conv1.weight", "foo.weight"):
+    with pytest.raises(ValueError, match="one reference network"):
+      from_reference({name: np.zeros(1)})
+  with pytest.raises(ValueError, match="got none"):
+    from_reference({})
   with pytest.raises(ValueError, match="twice"):
     from_reference(
       {"a/params/fc.bias": np.zeros(1), "b/params/fc.bias": np.zeros(1)}
