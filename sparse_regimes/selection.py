@@ -3,6 +3,7 @@
 import functools
 import math
 import operator
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -11,10 +12,15 @@ from jax.typing import ArrayLike
 
 from sparse_regimes.activations import get_activation
 from sparse_regimes.errors import one_of
+from sparse_regimes.kernels.pallas_tpu import (
+  MAX_BLOCK_BYTES,
+  fits_kernel,
+  pallas_tpu_mask,
+)
 from sparse_regimes.kernels.reference import lax_top_k_mask
 from sparse_regimes.kernels.threshold import threshold_mask
 
-IMPLEMENTATIONS = ("lax_top_k", "xla")
+IMPLEMENTATIONS = ("lax_top_k", "xla", "pallas_tpu")
 SCOPES = ("global", "channel")
 SCORES = ("value", "magnitude")
 
@@ -72,7 +78,9 @@ def topk_mask(
     keep_ratio: real scalar, Python or traced.
     axis: the axis or axes that share one budget.
     implementation: ``"lax_top_k"`` (the reference: a full sort), ``"xla"``
-      (threshold by bisection), or None: the fastest here.
+      (a threshold search by counting), ``"pallas_tpu"`` (the same on chip; for
+      floats; interpreted, slowly, on other platforms), or None: the fastest
+      here.
 
   Returns:
     bool, the shape of ``scores``.
@@ -89,10 +97,8 @@ def topk_mask(
   """
   scores = jnp.asarray(scores)
   axes = _canonical_axes(axis, scores)
-  one_of("implementation", implementation, (None, *IMPLEMENTATIONS))
-  return _mask(
-    scores, _as_ratio(keep_ratio), axes, implementation, break_zero_ties=True
-  )
+  how = _choose(implementation, scores, axes)
+  return _mask(scores, _as_ratio(keep_ratio), axes, how, break_zero_ties=True)
 
 
 def sparsify(
@@ -134,14 +140,15 @@ def sparsify(
   """
   x, axes = _budget_axes(x, scope)
   one_of("score", score, SCORES)
-  one_of("implementation", implementation, (None, *IMPLEMENTATIONS))
-  mask = lax.cond(
-    _as_ratio(keep_ratio) >= 1,
+  how = _choose(implementation, x, axes)
+  mask = _unless_dense(
     lambda scores: jnp.ones(scores.shape, bool),
-    lambda scores: topk_mask(
-      scores, keep_ratio, axis=axes, implementation=implementation
+    lambda scores, keep_ratio: _mask(
+      scores, keep_ratio, axes, how, break_zero_ties=True
     ),
     lax.stop_gradient(jnp.abs(x) if score == "magnitude" else x),
+    _as_ratio(keep_ratio),
+    how,
   )
   return jnp.where(mask, x, jnp.zeros((), x.dtype))
 
@@ -186,9 +193,9 @@ def sparse_activation(
   x = jnp.asarray(x)
   if activation == "relu":
     one_of("score", score, SCORES)
-    one_of("implementation", implementation, (None, *IMPLEMENTATIONS))
     x, axes = _budget_axes(x, scope)
-    return _sparse_relu(x, _as_ratio(keep_ratio), axes, implementation)
+    how = _choose(implementation, x, axes)
+    return _sparse_relu(x, _as_ratio(keep_ratio), axes, how)
   return sparsify(
     get_activation(activation)(x),
     keep_ratio,
@@ -200,10 +207,7 @@ def sparse_activation(
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(2, 3))
 def _sparse_relu(
-  x: jax.Array,
-  keep_ratio: jax.Array,
-  axes: tuple[int, ...],
-  implementation: str | None,
+  x: jax.Array, keep_ratio: jax.Array, axes: tuple[int, ...], how: str
 ) -> jax.Array:
   """ReLU needs no mask to remember, and its zeros need no order.
 
@@ -211,30 +215,49 @@ def _sparse_relu(
   others can be read off the result.
   """
 
-  def select(y: jax.Array) -> jax.Array:
-    mask = _mask(y, keep_ratio, axes, implementation, break_zero_ties=False)
+  def select(y: jax.Array, keep_ratio: jax.Array) -> jax.Array:
+    mask = _mask(y, keep_ratio, axes, how, break_zero_ties=False)
     return jnp.where(mask, y, jnp.zeros((), y.dtype))
 
-  return lax.cond(keep_ratio >= 1, lambda y: y, select, jax.nn.relu(x))
+  return _unless_dense(lambda y: y, select, jax.nn.relu(x), keep_ratio, how)
 
 
 @_sparse_relu.defjvp
-def _sparse_relu_jvp(axes, implementation, primals, tangents):
+def _sparse_relu_jvp(axes, how, primals, tangents):
   x, keep_ratio = primals
-  y = _sparse_relu(x, keep_ratio, axes, implementation)
+  y = _sparse_relu(x, keep_ratio, axes, how)
   return y, jnp.where(y > 0, tangents[0], jnp.zeros((), y.dtype))
 
 
+def _unless_dense(
+  dense: Callable[[jax.Array], jax.Array],
+  select: Callable[[jax.Array, jax.Array], jax.Array],
+  scores: jax.Array,
+  keep_ratio: jax.Array,
+  how: str,
+) -> jax.Array:
+  """``dense(scores)`` at a ratio of 1 or more, else ``select``."""
+  if how == "pallas_tpu":
+    # The kernel sees by itself that nothing is to be found. A conditional would
+    # keep XLA from fusing the mask into the convolutions around it.
+    return select(scores, keep_ratio)
+  return lax.cond(
+    keep_ratio >= 1,
+    lambda scores, _: dense(scores),
+    select,
+    scores,
+    keep_ratio,
+  )
+
+
 @functools.partial(
-  jax.jit,
-  static_argnames=("axes", "implementation", "break_zero_ties"),
-  inline=True,
+  jax.jit, static_argnames=("axes", "how", "break_zero_ties"), inline=True
 )
 def _mask(
   scores: jax.Array,
   keep_ratio: jax.Array,
   axes: tuple[int, ...],
-  implementation: str | None,
+  how: str,
   *,
   break_zero_ties: bool,
 ) -> jax.Array:
@@ -243,7 +266,9 @@ def _mask(
     return jnp.zeros(scores.shape, bool)
   size = math.prod(scores.shape[a] for a in axes)
   kept = num_kept(size, keep_ratio)
-  if implementation != "lax_top_k":
+  if how == "pallas_tpu":
+    return pallas_tpu_mask(scores, kept, axes=axes)
+  if how == "xla":
     return threshold_mask(
       scores, kept, axes=axes, break_zero_ties=break_zero_ties
     )
@@ -252,6 +277,24 @@ def _mask(
   flat = rows.reshape(*rows.shape[: -len(axes)], size)
   mask = lax_top_k_mask(flat, kept).reshape(rows.shape)
   return jnp.moveaxis(mask, last, axes)
+
+
+def _choose(
+  implementation: str | None, scores: jax.Array, axes: tuple[int, ...]
+) -> str:
+  """The implementation asked for, or the fastest for platform and row."""
+  one_of("implementation", implementation, (None, *IMPLEMENTATIONS))
+  size = math.prod(scores.shape[a] for a in axes)
+  fits_tpu = fits_kernel(size, scores.dtype)
+  if implementation is None:
+    on_tpu = jax.default_backend() == "tpu"
+    return "pallas_tpu" if on_tpu and fits_tpu else "xla"
+  if implementation == "pallas_tpu" and not fits_tpu:
+    raise ValueError(
+      "implementation pallas_tpu takes rows of float32, bfloat16 or float16 up"
+      f" to {MAX_BLOCK_BYTES // 128} bytes, got {size} of {scores.dtype}"
+    )
+  return implementation
 
 
 def _budget_axes(x: jax.Array, scope: str) -> tuple[jax.Array, tuple[int, ...]]:

@@ -118,7 +118,7 @@ def test_integers_rank_as_integers(dtype):
   rng = np.random.default_rng(0)
   info = jnp.iinfo(dtype)
   scores = rng.integers(info.min, info.max, (4, 50), dtype, endpoint=True)
-  for implementation in IMPLEMENTATIONS:
+  for implementation in ("lax_top_k", "xla"):
     mask = topk_mask(
       jnp.asarray(scores), 0.3, axis=1, implementation=implementation
     )
@@ -268,6 +268,8 @@ def test_parity_with_the_reference(parity, implementation):
   arrays = parity("activation")
   cases = arrays.json("index")
   assert len(cases) == 280
+  if implementation == "pallas_tpu":  # interpreted, and so slow to compile
+    cases = [c for c in cases if c["act"] in ("relu", "gelu")]
 
   @functools.partial(jax.jit, static_argnames=("act", "mode", "use_abs"))
   def run(x, cotangent, keep_ratio, *, act, mode, use_abs):
@@ -313,8 +315,17 @@ def test_parity_with_the_reference(parity, implementation):
     (lambda x: topk_mask(x, 0.5, axis=()), "axis must name distinct axes"),
     (lambda x: topk_mask(x, jnp.ones(2), axis=1), "must be a scalar"),
     (lambda x: topk_mask(x.astype("complex64"), 0.5, axis=1), "real numbers"),
-    (lambda x: topk_mask(x, 0.5, axis=1, implementation="a"), "lax_top_k, xla"),
+    (
+      lambda x: topk_mask(x, 0.5, axis=1, implementation="a"),
+      "lax_top_k, xla, pallas_tpu",
+    ),
     (lambda x: sparsify(x[0, 0], 0.5), "at least one axis"),
+    (
+      lambda x: topk_mask(
+        x.astype("int32"), 0.5, axis=1, implementation="pallas_tpu"
+      ),
+      "pallas_tpu takes rows of float32, bfloat16 or float16 up to 327680",
+    ),
   ],
 )
 def test_bad_arguments_are_named(call, message):

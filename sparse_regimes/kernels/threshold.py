@@ -13,33 +13,10 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from sparse_regimes.kernels.bits import flip_negative, ordered_bits
+
 # Passes beyond plain bisection's that interpolation may waste.
 _SLACK = 10
-
-
-def ordered_bits(x: jax.Array) -> jax.Array:
-  """Integers that sort as ``lax.top_k`` sorts ``x`` (IEEE 754 total order).
-
-  ``-NaN < -inf < ... < -0 < +0 < ... < +inf < +NaN``. Integers stay as they
-  are, except that unsigned ones move to the signed dtype of their width.
-
-  Args:
-    x: any shape; integers or floats of 8 bits or more.
-
-  Returns:
-    A signed integer array of the same shape and width.
-
-  Example:
-    >>> ordered_bits(jnp.array([-jnp.inf, -0.0, 0.0, 1.0])).argsort()
-    Array([0, 1, 2, 3], dtype=int32)
-  """
-  signed = jnp.dtype(f"int{x.dtype.itemsize * 8}")
-  if jnp.issubdtype(x.dtype, jnp.signedinteger):
-    return x
-  bits = lax.bitcast_convert_type(x, signed)
-  if jnp.issubdtype(x.dtype, jnp.unsignedinteger):
-    return bits ^ jnp.array(jnp.iinfo(signed).min, signed)
-  return _flip_negative(bits)
 
 
 def threshold_mask(
@@ -255,17 +232,11 @@ def _fold(scores: jax.Array, axes: tuple[int, ...]):
   return folded, unfold
 
 
-def _flip_negative(bits: jax.Array) -> jax.Array:
-  """Flips all but the sign of negative floats, which sort the other way."""
-  magnitude = jnp.array(jnp.iinfo(bits.dtype).max, bits.dtype)
-  return jnp.where(bits < 0, bits ^ magnitude, bits)
-
-
 def _values(keys: jax.Array, dtype: jnp.dtype) -> jax.Array:
   """The numbers that keys stand for, in float32."""
   if not jnp.issubdtype(dtype, jnp.floating):
     return keys.astype(jnp.float32)
-  bits = _flip_negative(keys)
+  bits = flip_negative(keys)
   return lax.bitcast_convert_type(bits, dtype).astype(jnp.float32)
 
 

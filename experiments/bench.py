@@ -1,0 +1,59 @@
+"""What the benchmarks share: timing, the machine, the result file."""
+
+import importlib.metadata
+import json
+import os
+import platform
+import statistics
+import subprocess
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+
+RESULTS = Path(__file__).parent / "results"
+
+
+def interleaved_milliseconds(
+  calls: dict[str, Callable[[], Any]], *, rounds: int
+) -> dict[str, float]:
+  """The median time of each call, the calls taking turns.
+
+  Turns make ratios mean something on a machine whose speed wanders.
+  """
+  for call in calls.values():
+    jax.block_until_ready(call())
+  seconds: dict[str, list[float]] = {name: [] for name in calls}
+  for _ in range(rounds):
+    for name, call in calls.items():
+      started = time.perf_counter()
+      jax.block_until_ready(call())
+      seconds[name].append(time.perf_counter() - started)
+  return {name: 1e3 * statistics.median(s) for name, s in seconds.items()}
+
+
+def write_results(
+  name: str, rows: Sequence[dict], packages: Sequence[str]
+) -> None:
+  """Writes ``results/NAME.json`` with machine, versions and commit."""
+  commit = subprocess.run(
+    ["git", "rev-parse", "--short", "HEAD"],
+    capture_output=True,
+    text=True,
+    check=False,
+    cwd=RESULTS,
+  ).stdout.strip()
+  content = {
+    "rows": list(rows),
+    "device": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
+    "host": f"{os.cpu_count()} cores, {platform.machine()}",
+    "python": platform.python_version(),
+    "versions": {p: importlib.metadata.version(p) for p in packages},
+    "commit": commit,
+  }
+  path = RESULTS / f"{name}.json"
+  path.parent.mkdir(parents=True, exist_ok=True)
+  path.write_text(json.dumps(content, indent=2) + "\n")
+  print(f"wrote {path}")

@@ -1,0 +1,231 @@
+"""The threshold search on TPU: each row stays on chip until it is found.
+
+Counting passes over HBM would move every activation once a pass. Here a block
+of 128 rows is read into VMEM once, one row to a lane, so that counting is
+elementwise; two numbers a row are written. XLA keeps the batch of convolutions
+in lanes, too, so the transposition below moves nothing there.
+"""
+
+import functools
+import math
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jax.experimental import pallas as pl
+from jax.experimental.pallas import tpu as pltpu
+from jax.sharding import PartitionSpec
+
+from sparse_regimes.kernels.bits import ordered_bits
+
+_LANES = 128
+# Entries of each lane that are counted at a time.
+_CHUNK = 256
+_VMEM_BYTES = 100 * 2**20
+# A block must fit beside the next one, which is already under way.
+MAX_BLOCK_BYTES = 40 * 2**20
+
+
+def fits_kernel(size: int, dtype: jnp.dtype) -> bool:
+  """Whether the kernel takes rows of this size and dtype."""
+  floats = (jnp.float32, jnp.bfloat16, jnp.float16)
+  fits = size * _LANES * dtype.itemsize <= MAX_BLOCK_BYTES
+  return fits and any(dtype == f for f in floats)
+
+
+def pallas_tpu_mask(
+  scores: jax.Array, num_kept: jax.Array, *, axes: tuple[int, ...]
+) -> jax.Array:
+  """Marks the ``num_kept`` largest over ``axes``.
+
+  On other platforms than TPU the kernel is interpreted: right, but slow.
+
+  Args:
+    scores: at least one entry; float32, bfloat16 or float16.
+    num_kept: int32 scalar, at least 1, at most the size of ``axes``.
+    axes: sorted, non-negative.
+
+  Returns:
+    bool, the shape of ``scores``.
+  """
+  last_axes = tuple(range(scores.ndim - len(axes), scores.ndim))
+  moved = jnp.moveaxis(scores, axes, last_axes)
+  lead, budget = moved.shape[: -len(axes)], moved.shape[-len(axes) :]
+  rows = moved.reshape(math.prod(lead), math.prod(budget))
+  threshold, last = (
+    x.reshape(lead + (1,) * len(axes)) for x in _search(rows, num_kept)
+  )
+  keys = search_keys(moved, _num_bits(scores.dtype))
+  index = jnp.arange(rows.shape[1], dtype=jnp.int32)
+  index = index.reshape((1,) * len(lead) + budget)
+  mask = (keys > threshold) | ((keys == threshold) & (index <= last))
+  return jnp.moveaxis(mask, last_axes, axes)
+
+
+@jax.custom_batching.custom_vmap
+def _search(
+  rows: jax.Array, num_kept: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+  """Where each row's budget ends.
+
+  Args:
+    rows: ``[r, d]``.
+    num_kept: int32 scalar in ``[1, d]``.
+
+  Returns:
+    ``(threshold, last)``, int32 ``[r, 1]`` each: kept are the entries whose
+    key is above the threshold, and those at it up to the index ``last``.
+  """
+  return _search_sharded(rows, jnp.broadcast_to(num_kept, (rows.shape[0], 1)))
+
+
+@_search.def_vmap
+def _search_vmap(axis_size, batched, rows, num_kept):
+  """Mapped rows are more rows, each with its own budget."""
+  rows_batched, num_kept_batched = batched
+  if not rows_batched:
+    rows = jnp.broadcast_to(rows, (axis_size, *rows.shape))
+  num_rows, size = rows.shape[-2:]
+  if num_kept_batched:
+    num_kept = num_kept.reshape(axis_size, 1, 1)
+  num_kept = jnp.broadcast_to(num_kept, (axis_size, num_rows, 1))
+  found = _search_sharded(rows.reshape(-1, size), num_kept.reshape(-1, 1))
+  mapped = tuple(x.reshape(axis_size, num_rows, 1) for x in found)
+  return mapped, (True, True)
+
+
+def _search_sharded(
+  rows: jax.Array, num_kept: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+  """Every device searches the rows that it has.
+
+  XLA cannot split a kernel by itself. Under ``jax.set_mesh`` with an axis
+  ``data`` the rows are taken to be split over that axis.
+  """
+  mesh = jax.sharding.get_abstract_mesh()
+  if "data" not in mesh.axis_names or rows.shape[0] % mesh.shape["data"]:
+    return search(rows, num_kept)
+  by_row = PartitionSpec("data")
+  return jax.shard_map(
+    search,
+    in_specs=(by_row, by_row),
+    out_specs=(by_row, by_row),
+    # The kernel's results do not say over which axes they vary.
+    check_vma=False,
+  )(rows, num_kept)
+
+
+def search(rows: jax.Array, num_kept: jax.Array) -> tuple[jax.Array, jax.Array]:
+  """The kernel on the rows of one device; ``num_kept`` is ``[r, 1]`` here."""
+  num_rows, size = rows.shape
+  columns = rows.T
+  # Padding sorts below everything and comes last, so it is never kept.
+  pad_size, pad_rows = -size % _CHUNK, -num_rows % _LANES
+  if pad_size or pad_rows:
+    bits = jnp.dtype(f"int{rows.dtype.itemsize * 8}")
+    lowest = lax.bitcast_convert_type(jnp.array(-1, bits), rows.dtype)
+    columns = lax.pad(columns, lowest, [(0, pad_size, 0), (0, pad_rows, 0)])
+  num_blocks = columns.shape[1] // _LANES
+  # One budget to a lane, repeated to fill a tile; at least one for padding.
+  budgets = jnp.pad(num_kept.T, ((0, 0), (0, pad_rows)), constant_values=1)
+  budgets = jnp.broadcast_to(budgets, (8, budgets.shape[1]))
+  result = jax.ShapeDtypeStruct(budgets.shape, jnp.int32)
+  tile = pl.BlockSpec((8, _LANES), lambda i: (0, i))
+  num_bits = _num_bits(rows.dtype)
+  call = functools.partial(
+    pl.pallas_call,
+    functools.partial(_kernel, num_bits=num_bits),
+    grid=(num_blocks,),
+    in_specs=[tile, pl.BlockSpec((columns.shape[0], _LANES), lambda i: (0, i))],
+    out_specs=[tile, tile],
+    out_shape=[result, result],
+    compiler_params=pltpu.CompilerParams(vmem_limit_bytes=_VMEM_BYTES),
+    # Three operations an entry and a pass; each entry is read once.
+    cost_estimate=pl.CostEstimate(
+      flops=3 * num_bits * columns.size,
+      bytes_accessed=columns.size * columns.dtype.itemsize + 3 * budgets.nbytes,
+      transcendentals=0,
+    ),
+  )
+  threshold, last = lax.platform_dependent(
+    budgets, columns, tpu=call(), default=call(interpret=True)
+  )
+  return threshold[:1].T[:num_rows], last[:1].T[:num_rows]
+
+
+def _num_bits(dtype: jnp.dtype) -> int:
+  """bfloat16's bits are the upper half of float32's."""
+  return 16 if dtype == jnp.bfloat16 else 32
+
+
+def search_keys(x: jax.Array, num_bits: int) -> jax.Array:
+  """The keys that are searched, int32: all or the upper half of float32's."""
+  bits = ordered_bits(x.astype(jnp.float32))
+  return lax.shift_right_arithmetic(bits, jnp.int32(32 - num_bits))
+
+
+def _kernel(num_kept_ref, columns_ref, threshold_ref, last_ref, *, num_bits):
+  num_kept = num_kept_ref[:1]
+  size = columns_ref.shape[0]
+
+  def keys_of(chunk) -> jax.Array:
+    x = columns_ref[pl.ds(chunk * _CHUNK, _CHUNK), :]
+    return search_keys(x, num_bits)
+
+  def count(is_marked) -> jax.Array:
+    def add(chunk, total):
+      marked = is_marked(keys_of(chunk), chunk * _CHUNK)
+      return total + jnp.sum(marked.astype(jnp.int32), axis=0, keepdims=True)
+
+    zero = jnp.zeros((1, _LANES), jnp.int32)
+    return lax.fori_loop(0, size // _CHUNK, add, zero)
+
+  # From the sign bit on, count(keys >= threshold) == reached >= num_kept.
+  def unfinished(carry):
+    bit, _, reached = carry
+    return (bit >= 0) & (jnp.max(reached - num_kept) > 0)
+
+  def refine(carry):
+    bit, threshold, reached = carry
+    step = lax.shift_left(jnp.int32(1), bit)
+    # Of the lowest key, the sign bit is cleared first.
+    higher = threshold + step
+    above = count(lambda keys, _: keys >= higher)
+    up = above >= num_kept
+    return (
+      bit - 1,
+      jnp.where(up, higher, threshold),
+      jnp.where(up, above, reached),
+    )
+
+  lowest = jnp.full((1, _LANES), -(2 ** (num_bits - 1)), jnp.int32)
+  _, threshold, reached = lax.while_loop(
+    unfinished,
+    refine,
+    (jnp.int32(num_bits - 1), lowest, jnp.full((1, _LANES), size, jnp.int32)),
+  )
+
+  # Among equals the first count: the index of the last one is found likewise.
+  num_tied = num_kept - count(lambda keys, _: keys > threshold)
+
+  def narrow(i, last):
+    lower = last - lax.shift_left(jnp.int32(1), size.bit_length() - 1 - i)
+    enough = (
+      count(
+        lambda keys, start: (
+          (keys == threshold)
+          & (start + lax.broadcasted_iota(jnp.int32, keys.shape, 0) <= lower)
+        )
+      )
+      >= num_tied
+    )
+    return jnp.where(enough, lower, last)
+
+  everything = jnp.full((1, _LANES), 2 ** size.bit_length() - 1, jnp.int32)
+  last = lax.cond(
+    jnp.max(reached - num_kept) > 0,
+    lambda: lax.fori_loop(0, size.bit_length(), narrow, everything),
+    lambda: everything,
+  )
+  threshold_ref[:] = jnp.broadcast_to(threshold, threshold_ref.shape)
+  last_ref[:] = jnp.broadcast_to(last, last_ref.shape)
