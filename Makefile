@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: quickstart test check format wheel clean
+.PHONY: quickstart test check format bench wheel clean
 
 quickstart: $(VENV)/.package  ## train a small network on embedded images
 	$(BIN)/python -m sparse_regimes.main --config=configs/quickstart.py
@@ -21,6 +21,10 @@ check: $(VENV)/.test  ## lint and type-check, as the tests do
 format: $(VENV)/.test
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+bench: $(VENV)/.test  ## time the selection and the step on this machine
+	$(BIN)/python experiments/bench_selection.py
+	$(BIN)/python experiments/bench_step.py
 
 wheel: $(VENV)/.test  ## build dist/*.whl
 	$(BIN)/python -m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir dist .

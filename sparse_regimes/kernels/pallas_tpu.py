@@ -21,8 +21,7 @@ from sparse_regimes.kernels.bits import ordered_bits
 _LANES = 128
 # Entries of each lane that are counted at a time.
 _CHUNK = 256
-_VMEM_BYTES = 100 * 2**20
-# A block must fit beside the next one, which is already under way.
+# Two blocks must fit in VMEM, of which the smallest chips have 128 MiB.
 MAX_BLOCK_BYTES = 40 * 2**20
 
 
@@ -132,6 +131,7 @@ def search(rows: jax.Array, num_kept: jax.Array) -> tuple[jax.Array, jax.Array]:
   result = jax.ShapeDtypeStruct(budgets.shape, jnp.int32)
   tile = pl.BlockSpec((8, _LANES), lambda i: (0, i))
   num_bits = _num_bits(rows.dtype)
+  block_bytes = columns.shape[0] * _LANES * columns.dtype.itemsize
   call = functools.partial(
     pl.pallas_call,
     functools.partial(_kernel, num_bits=num_bits),
@@ -139,7 +139,11 @@ def search(rows: jax.Array, num_kept: jax.Array) -> tuple[jax.Array, jax.Array]:
     in_specs=[tile, pl.BlockSpec((columns.shape[0], _LANES), lambda i: (0, i))],
     out_specs=[tile, tile],
     out_shape=[result, result],
-    compiler_params=pltpu.CompilerParams(vmem_limit_bytes=_VMEM_BYTES),
+    # This block and the next, which is under way, and a margin. XLA keeps
+    # other arrays in what is left of the 128 MiB.
+    compiler_params=pltpu.CompilerParams(
+      vmem_limit_bytes=2 * block_bytes + 4 * 2**20
+    ),
     # Three operations an entry and a pass; each entry is read once.
     cost_estimate=pl.CostEstimate(
       flops=3 * num_bits * columns.size,
