@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from jax import lax
-from jax.sharding import NamedSharding, PartitionSpec
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from sparse_regimes import num_kept, sparse_activation, sparsify, topk_mask
 from sparse_regimes.activations import ACTIVATIONS
@@ -259,6 +259,23 @@ def test_batch_sharding_needs_no_communication():
   for collective in ("all-gather", "all-to-all", "collective-permute"):
     assert collective not in text
   y = f(x, 0.2)
+  assert y.sharding.is_equivalent_to(sharding, y.ndim)
+  np.testing.assert_array_equal(y, sparse_activation(x, 0.2))
+
+
+def test_the_kernel_on_a_sharded_batch_needs_no_communication():
+  mesh = Mesh(np.array(jax.devices()), ("data",))
+  sharding = NamedSharding(mesh, PartitionSpec("data"))
+  x = jax.random.normal(jax.random.key(0), (16, 4, 4, 8))
+  f = jax.jit(
+    functools.partial(sparse_activation, implementation="pallas_tpu"),
+    in_shardings=(sharding, None),
+  )
+  with jax.set_mesh(mesh):
+    text = f.lower(x, 0.2).compile().as_text()
+    y = f(x, 0.2)
+  for collective in ("all-gather", "all-to-all", "collective-permute"):
+    assert collective not in text
   assert y.sharding.is_equivalent_to(sharding, y.ndim)
   np.testing.assert_array_equal(y, sparse_activation(x, 0.2))
 
