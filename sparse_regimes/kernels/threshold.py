@@ -3,8 +3,8 @@
 A mask needs no indices: any t with ``count(x >= t) == k`` gives it. Read as
 integers floats keep their order, so bisection finds t exactly in as many
 counting passes as the dtype has bits. Interpolating between counts (regula
-falsi on their logarithm, with Anderson and Bjorck's weights) takes about 8 of
-float32's 32; where it stalls, bisection takes over in time.
+falsi on their logarithm, with Anderson and Bjorck's weights) takes far fewer
+than float32's 32 as a rule; where it stalls, bisection takes over in time.
 """
 
 import math
