@@ -3,7 +3,6 @@
 import functools
 import math
 import operator
-from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -98,7 +97,7 @@ def topk_mask(
   scores = jnp.asarray(scores)
   axes = _canonical_axes(axis, scores)
   how = _choose(implementation, scores, axes)
-  return _mask(scores, _as_ratio(keep_ratio), axes, how, break_zero_ties=True)
+  return _mask(scores, _as_ratio(keep_ratio), axes, how)
 
 
 def sparsify(
@@ -141,15 +140,8 @@ def sparsify(
   x, axes = _budget_axes(x, scope)
   one_of("score", score, SCORES)
   how = _choose(implementation, x, axes)
-  mask = _unless_dense(
-    lambda scores: jnp.ones(scores.shape, bool),
-    lambda scores, keep_ratio: _mask(
-      scores, keep_ratio, axes, how, break_zero_ties=True
-    ),
-    lax.stop_gradient(jnp.abs(x) if score == "magnitude" else x),
-    _as_ratio(keep_ratio),
-    how,
-  )
+  scores = jnp.abs(x) if score == "magnitude" else x
+  mask = _mask(scores, _as_ratio(keep_ratio), axes, how)
   return jnp.where(mask, x, jnp.zeros((), x.dtype))
 
 
@@ -209,45 +201,25 @@ def sparse_activation(
 def _sparse_relu(
   x: jax.Array, keep_ratio: jax.Array, axes: tuple[int, ...], how: str
 ) -> jax.Array:
-  """ReLU needs no mask to remember, and its zeros need no order.
-
-  Kept or not, a zero stays zero and passes no gradient; what is kept of the
-  others can be read off the result.
-  """
-
-  def select(y: jax.Array, keep_ratio: jax.Array) -> jax.Array:
-    mask = _mask(y, keep_ratio, axes, how, break_zero_ties=False)
-    return jnp.where(mask, y, jnp.zeros((), y.dtype))
-
-  return _unless_dense(lambda y: y, select, jax.nn.relu(x), keep_ratio, how)
+  """ReLU, whose zeros need no order: kept or not, they stay zero."""
+  return _sparse_relu_and_mask(x, keep_ratio, axes, how)[0]
 
 
 @_sparse_relu.defjvp
 def _sparse_relu_jvp(axes, how, primals, tangents):
   x, keep_ratio = primals
-  y = _sparse_relu(x, keep_ratio, axes, how)
-  return y, jnp.where(y > 0, tangents[0], jnp.zeros((), y.dtype))
+  y, mask = _sparse_relu_and_mask(x, keep_ratio, axes, how)
+  # Not y > 0: that would hold y until the backward pass, beside x and the mask.
+  passes = mask & (x > 0)
+  return y, jnp.where(passes, tangents[0], jnp.zeros((), y.dtype))
 
 
-def _unless_dense(
-  dense: Callable[[jax.Array], jax.Array],
-  select: Callable[[jax.Array, jax.Array], jax.Array],
-  scores: jax.Array,
-  keep_ratio: jax.Array,
-  how: str,
-) -> jax.Array:
-  """``dense(scores)`` at a ratio of 1 or more, else ``select``."""
-  if how == "pallas_tpu":
-    # The kernel sees by itself that nothing is to be found. A conditional would
-    # keep XLA from fusing the mask into the convolutions around it.
-    return select(scores, keep_ratio)
-  return lax.cond(
-    keep_ratio >= 1,
-    lambda scores, _: dense(scores),
-    select,
-    scores,
-    keep_ratio,
-  )
+def _sparse_relu_and_mask(
+  x: jax.Array, keep_ratio: jax.Array, axes: tuple[int, ...], how: str
+) -> tuple[jax.Array, jax.Array]:
+  y = jax.nn.relu(x)
+  mask = _mask(y, keep_ratio, axes, how, break_zero_ties=False)
+  return jnp.where(mask, y, jnp.zeros((), y.dtype)), mask
 
 
 @functools.partial(
@@ -259,24 +231,28 @@ def _mask(
   axes: tuple[int, ...],
   how: str,
   *,
-  break_zero_ties: bool,
+  break_zero_ties: bool = True,
 ) -> jax.Array:
   scores = lax.stop_gradient(scores)
   if scores.size == 0:
     return jnp.zeros(scores.shape, bool)
-  size = math.prod(scores.shape[a] for a in axes)
-  kept = num_kept(size, keep_ratio)
+  kept = num_kept(math.prod(scores.shape[a] for a in axes), keep_ratio)
   if how == "pallas_tpu":
+    # The kernel sees by itself that nothing is to be found. A conditional would
+    # keep XLA from fusing the mask into the convolutions around it.
     return pallas_tpu_mask(scores, kept, axes=axes)
+  search = functools.partial(lax_top_k_mask, axes=axes)
   if how == "xla":
-    return threshold_mask(
-      scores, kept, axes=axes, break_zero_ties=break_zero_ties
+    search = functools.partial(
+      threshold_mask, axes=axes, break_zero_ties=break_zero_ties
     )
-  last = tuple(range(scores.ndim - len(axes), scores.ndim))
-  rows = jnp.moveaxis(scores, axes, last)
-  flat = rows.reshape(*rows.shape[: -len(axes)], size)
-  mask = lax_top_k_mask(flat, kept).reshape(rows.shape)
-  return jnp.moveaxis(mask, last, axes)
+  return lax.cond(
+    keep_ratio >= 1,
+    lambda scores, _: jnp.ones(scores.shape, bool),
+    search,
+    scores,
+    kept,
+  )
 
 
 def _choose(

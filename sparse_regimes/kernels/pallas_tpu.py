@@ -14,9 +14,9 @@ import jax.numpy as jnp
 from jax import lax
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import tpu as pltpu
-from jax.sharding import PartitionSpec
 
 from sparse_regimes.kernels.bits import ordered_bits
+from sparse_regimes.kernels.sharding import on_each_device
 
 _LANES = 128
 # Entries of each lane that are counted at a time.
@@ -75,7 +75,8 @@ def _search(
     ``(threshold, last)``, int32 ``[r, 1]`` each: kept are the entries whose
     key is above the threshold, and those at it up to the index ``last``.
   """
-  return _search_sharded(rows, jnp.broadcast_to(num_kept, (rows.shape[0], 1)))
+  num_kept = jnp.broadcast_to(num_kept, (rows.shape[0], 1))
+  return on_each_device(search)(rows, num_kept)
 
 
 @_search.def_vmap
@@ -88,30 +89,11 @@ def _search_vmap(axis_size, batched, rows, num_kept):
   if num_kept_batched:
     num_kept = num_kept.reshape(axis_size, 1, 1)
   num_kept = jnp.broadcast_to(num_kept, (axis_size, num_rows, 1))
-  found = _search_sharded(rows.reshape(-1, size), num_kept.reshape(-1, 1))
+  found = on_each_device(search)(
+    rows.reshape(-1, size), num_kept.reshape(-1, 1)
+  )
   mapped = tuple(x.reshape(axis_size, num_rows, 1) for x in found)
   return mapped, (True, True)
-
-
-def _search_sharded(
-  rows: jax.Array, num_kept: jax.Array
-) -> tuple[jax.Array, jax.Array]:
-  """Every device searches the rows that it has.
-
-  XLA cannot split a kernel by itself. Under ``jax.set_mesh`` with an axis
-  ``data`` the rows are taken to be split over that axis.
-  """
-  mesh = jax.sharding.get_abstract_mesh()
-  if "data" not in mesh.axis_names or rows.shape[0] % mesh.shape["data"]:
-    return search(rows, num_kept)
-  by_row = PartitionSpec("data")
-  return jax.shard_map(
-    search,
-    in_specs=(by_row, by_row),
-    out_specs=(by_row, by_row),
-    # The kernel's results do not say over which axes they vary.
-    check_vma=False,
-  )(rows, num_kept)
 
 
 def search(rows: jax.Array, num_kept: jax.Array) -> tuple[jax.Array, jax.Array]:

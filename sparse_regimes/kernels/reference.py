@@ -5,22 +5,29 @@ import jax.numpy as jnp
 from jax import lax
 
 
-def lax_top_k_mask(scores: jax.Array, num_kept: jax.Array) -> jax.Array:
-  """Marks the ``num_kept`` largest of every row, by ``jax.lax.top_k``.
+def lax_top_k_mask(
+  scores: jax.Array, num_kept: jax.Array, *, axes: tuple[int, ...]
+) -> jax.Array:
+  """Marks the ``num_kept`` largest over ``axes``, by ``jax.lax.top_k``.
 
-  ``lax.top_k`` wants a static k, so it ranks the whole row and the ranks below
-  the traced ``num_kept`` are kept.
+  ``lax.top_k`` wants a static k, so it ranks everything and the ranks below the
+  traced ``num_kept`` are kept.
 
   Args:
-    scores: ``[..., d]``, any real dtype.
-    num_kept: int32 scalar in ``[1, d]``.
+    scores: any shape and real dtype, at least one entry.
+    num_kept: int32 scalar, at least 1, at most the size of ``axes``.
+    axes: sorted, non-negative.
 
   Returns:
-    bool ``[..., d]``.
+    bool, the shape of ``scores``.
   """
-  size = scores.shape[-1]
-  _, order = lax.top_k(scores, size)
-  kept = jnp.broadcast_to(jnp.arange(size) < num_kept, scores.shape)
-  return jnp.put_along_axis(
-    jnp.zeros(scores.shape, bool), order, kept, axis=-1, inplace=False
+  last = tuple(range(scores.ndim - len(axes), scores.ndim))
+  moved = jnp.moveaxis(scores, axes, last)
+  rows = moved.reshape(*moved.shape[: -len(axes)], -1)
+  size = rows.shape[-1]
+  _, order = lax.top_k(rows, size)
+  kept = jnp.broadcast_to(jnp.arange(size) < num_kept, rows.shape)
+  mask = jnp.put_along_axis(
+    jnp.zeros(rows.shape, bool), order, kept, axis=-1, inplace=False
   )
+  return jnp.moveaxis(mask.reshape(moved.shape), last, axes)

@@ -7,6 +7,7 @@ falsi on their logarithm, with Anderson and Bjorck's weights) takes far fewer
 than float32's 32 as a rule; where it stalls, bisection takes over in time.
 """
 
+import functools
 import math
 
 import jax
@@ -14,6 +15,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from sparse_regimes.kernels.bits import flip_negative, ordered_bits
+from sparse_regimes.kernels.sharding import on_each_device
 
 # Passes beyond plain bisection's that interpolation may waste.
 _SLACK = 10
@@ -39,6 +41,17 @@ def threshold_mask(
     bool, the shape of ``scores``.
   """
   rows, unfold = _fold(scores, axes)
+  mask_rows = on_each_device(
+    functools.partial(_mask_rows, break_zero_ties=break_zero_ties)
+  )
+  return unfold(
+    mask_rows(rows, jnp.broadcast_to(num_kept, (rows.shape[0], 1, 1)))
+  )
+
+
+def _mask_rows(
+  rows: jax.Array, num_kept: jax.Array, *, break_zero_ties: bool
+) -> jax.Array:
   keys = ordered_bits(rows)
   threshold, num_reached = _search(
     keys, num_kept, bounds=_bounds(rows, keys.dtype), dtype=rows.dtype
@@ -53,8 +66,7 @@ def threshold_mask(
   if not break_zero_ties:
     straddled &= threshold != 0
   # Only where equal scores straddle the budget does their order matter.
-  mask = lax.cond(jnp.any(straddled), break_ties, lambda: keys >= threshold)
-  return unfold(mask)
+  return lax.cond(jnp.any(straddled), break_ties, lambda: keys >= threshold)
 
 
 def _search(
@@ -67,13 +79,13 @@ def _search(
   """The largest t with ``count(keys >= t) >= num_kept``, or any with equality.
 
   Args:
-    keys: ordered bits, folded: ``[..., w, m]`` with a budget over both.
-    num_kept: int32 scalar.
-    bounds: keys that none is below and none is above, ``[..., 1, 1]``.
+    keys: ordered bits, folded: ``[r, w, m]``, a budget to each row.
+    num_kept: int32 ``[r, 1, 1]``.
+    bounds: keys that none is below and none is above, ``[r, 1, 1]``.
     dtype: of the scores that the keys stand for.
 
   Returns:
-    The threshold and the count it reaches, ``[..., 1, 1]``.
+    The threshold and the count it reaches, ``[r, 1, 1]``.
   """
   num_bits = keys.dtype.itemsize * 8
   size = keys.shape[-2] * keys.shape[-1]
@@ -96,7 +108,7 @@ def _search(
     high,
     reached,
     log_excess(reached),
-    jnp.broadcast_to(log_excess(jnp.zeros((), jnp.int32)), low.shape),
+    log_excess(jnp.zeros(low.shape, jnp.int32)),
     jnp.zeros(low.shape, jnp.int32),
   )
 
@@ -213,7 +225,7 @@ def _is_among_first(marked: jax.Array, num_wanted: jax.Array) -> jax.Array:
 
 
 def _fold(scores: jax.Array, axes: tuple[int, ...]):
-  """Brings the budget's axes to the end as ``[..., w, m]``, w at most 127.
+  """Brings the array into rows ``[r, w, m]``, a budget to each, w at most 127.
 
   Returns:
     The folded array, and a function that undoes it.
@@ -224,7 +236,7 @@ def _fold(scores: jax.Array, axes: tuple[int, ...]):
   # Long columns save work, rows of fewer than 64 lanes waste it.
   most = min(127, max(1, size // 64))
   w = max(n for n in range(1, most + 1) if size % n == 0)
-  folded = moved.reshape(*moved.shape[: -len(axes)], w, size // w)
+  folded = moved.reshape(-1, w, size // w)
 
   def unfold(mask: jax.Array) -> jax.Array:
     return jnp.moveaxis(mask.reshape(moved.shape), last, axes)
