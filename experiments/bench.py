@@ -35,9 +35,9 @@ def interleaved_milliseconds(
 
 
 def write_results(
-  name: str, rows: Sequence[dict], packages: Sequence[str]
+  name: str, rows: Sequence[dict], packages: Sequence[str], **setup: Any
 ) -> None:
-  """Writes ``results/NAME.json`` with machine, versions and commit."""
+  """Writes ``results/NAME.json`` with setup, machine, versions and commit."""
   commit = subprocess.run(
     ["git", "rev-parse", "--short", "HEAD"],
     capture_output=True,
@@ -48,6 +48,7 @@ def write_results(
   content = {
     "rows": list(rows),
     "device": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
+    **setup,
     "host": f"{os.cpu_count()} cores, {platform.machine()}",
     "python": platform.python_version(),
     "versions": {p: importlib.metadata.version(p) for p in packages},

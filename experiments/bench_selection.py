@@ -20,6 +20,7 @@ from jax import lax
 
 from sparse_regimes import num_kept, topk_mask
 from sparse_regimes.kernels.bits import ordered_bits
+from sparse_regimes.kernels.threshold import find_bounds, fold, search
 
 ROWS, SIZE = 32, 65536
 RATIOS = (0.001, 0.037, 0.2, 0.5, 0.999)
@@ -61,6 +62,22 @@ def bisection_mask(scores: jax.Array, keep_ratio: jax.Array) -> jax.Array:
   return above | (tied & (jnp.cumsum(tied, axis=1, dtype=jnp.int32) <= wanted))
 
 
+@jax.jit
+def known_threshold_mask(scores: jax.Array, threshold: jax.Array) -> jax.Array:
+  """The floor: every score read once, every mask entry written once."""
+  return scores >= threshold
+
+
+@jax.jit
+def num_passes(scores: jax.Array, keep_ratio: jax.Array) -> jax.Array:
+  """How often the search counts before every row is done."""
+  rows, _ = fold(scores, (1,))
+  keys = ordered_bits(rows)
+  kept = jnp.full((len(rows), 1, 1), num_kept(SIZE, keep_ratio))
+  bounds = find_bounds(rows, keys.dtype)
+  return search(keys, kept, bounds=bounds, dtype=rows.dtype)[2]
+
+
 def torch_call(scores: np.ndarray, keep_ratio: float):
   """``torch.topk`` and a scatter, or None without torch."""
   try:
@@ -85,7 +102,8 @@ def main() -> None:
   } | {"bisection": bisection_mask}
   rows: list[dict[str, Any]] = []
   print(f"{ROWS} x {SIZE} float32, milliseconds")
-  print(f"{'data':>16} {'ratio':>6} {'search':>8} {'bisection':>10}", end="")
+  print(f"{'data':>16} {'ratio':>6} {'passes':>6} {'floor':>6}", end="")
+  print(f" {'search':>8} {'bisection':>10}", end="")
   print(f" {'lax.top_k':>10} {'torch.topk':>11}")
   for kind, scores in make_data().items():
     x = jnp.asarray(scores)
@@ -98,6 +116,7 @@ def main() -> None:
         name: functools.partial(masks[name], x, keep_ratio)
         for name in ("search", "bisection")
       }
+      calls["floor"] = functools.partial(known_threshold_mask, x, keep_ratio)
       # The slow ones on the headline row only.
       headline = kind == "relu of normal" and ratio == 0.2
       if headline:
@@ -108,9 +127,18 @@ def main() -> None:
         if torch_topk is not None:
           calls["torch.topk"] = torch_topk
       times = interleaved_milliseconds(calls, rounds=15)
-      rows.append({"data": kind, "keep_ratio": ratio, "milliseconds": times})
-      print(f"{kind:>16} {ratio:>6}", end="")
+      passes = int(num_passes(x, keep_ratio))
+      rows.append(
+        {
+          "data": kind,
+          "keep_ratio": ratio,
+          "passes": passes,
+          "milliseconds": times,
+        }
+      )
+      print(f"{kind:>16} {ratio:>6} {passes:>6}", end="")
       for name, width in (
+        ("floor", 6),
         ("search", 8),
         ("bisection", 10),
         ("lax.top_k", 10),

@@ -10,13 +10,9 @@ Writes ``experiments/results/tpu_compile/TOPOLOGY.json``.
 
 import argparse
 import collections
-import importlib.metadata
-import json
 import os
 import re
-import subprocess
 import time
-from pathlib import Path
 from typing import Any
 
 os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")
@@ -25,6 +21,7 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 import jax
 import jax.numpy as jnp
 import numpy as np
+from bench import write_results
 from jax.experimental import topologies
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
@@ -32,7 +29,6 @@ from sparse_regimes import TrainState, WideResNet, controllers, make_train_step
 from sparse_regimes.data.dataset import normalize
 from sparse_regimes.optimizer import sgd
 
-RESULTS = Path(__file__).parent / "results" / "tpu_compile"
 COLLECTIVE = re.compile(
   r" (all-reduce|all-gather|all-to-all|reduce-scatter|collective-permute)"
   r"(?:-start)?\("
@@ -135,28 +131,13 @@ def main() -> None:
       f"  {row['collectives']}  {row['compile_seconds']:.0f} s",
       flush=True,
     )
-  commit = subprocess.run(
-    ["git", "rev-parse", "--short", "HEAD"],
-    capture_output=True,
-    text=True,
-    check=False,
-  ).stdout.strip()
-  RESULTS.mkdir(parents=True, exist_ok=True)
   name = args.topology.replace(":", "-")
-  (RESULTS / f"{name}-wrn-{args.depth}-{args.widen}.json").write_text(
-    json.dumps(
-      {
-        "topology": args.topology,
-        **setup,
-        "rows": rows,
-        "commit": commit,
-        "versions": {
-          p: importlib.metadata.version(p) for p in ("jax", "jaxlib", "libtpu")
-        },
-      },
-      indent=2,
-    )
-    + "\n"
+  write_results(
+    f"tpu_compile/{name}-wrn-{args.depth}-{args.widen}",
+    rows,
+    ("jax", "jaxlib", "libtpu"),
+    device=args.topology,
+    **setup,
   )
 
 

@@ -29,7 +29,9 @@ from sparse_regimes.data.dataset import normalize
 from sparse_regimes.optimizer import sgd
 
 EXPERIMENTS = Path(__file__).parent.parent / "experiments"
-COLLECTIVE = re.compile(r" (all-\w+|reduce-scatter|collective-\w+)(?:-start)?\(")
+COLLECTIVE = re.compile(
+  r" (all-\w+|reduce-scatter|collective-\w+)(?:-start)?\("
+)
 
 
 @functools.cache

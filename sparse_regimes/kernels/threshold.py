@@ -40,7 +40,7 @@ def threshold_mask(
   Returns:
     bool, the shape of ``scores``.
   """
-  rows, unfold = _fold(scores, axes)
+  rows, unfold = fold(scores, axes)
   mask_rows = on_each_device(
     functools.partial(_mask_rows, break_zero_ties=break_zero_ties)
   )
@@ -53,8 +53,8 @@ def _mask_rows(
   rows: jax.Array, num_kept: jax.Array, *, break_zero_ties: bool
 ) -> jax.Array:
   keys = ordered_bits(rows)
-  threshold, num_reached = _search(
-    keys, num_kept, bounds=_bounds(rows, keys.dtype), dtype=rows.dtype
+  threshold, num_reached, _ = search(
+    keys, num_kept, bounds=find_bounds(rows, keys.dtype), dtype=rows.dtype
   )
 
   def break_ties() -> jax.Array:
@@ -69,13 +69,13 @@ def _mask_rows(
   return lax.cond(jnp.any(straddled), break_ties, lambda: keys >= threshold)
 
 
-def _search(
+def search(
   keys: jax.Array,
   num_kept: jax.Array,
   *,
   bounds: tuple[jax.Array, jax.Array],
   dtype: jnp.dtype,
-) -> tuple[jax.Array, jax.Array]:
+) -> tuple[jax.Array, jax.Array, jax.Array]:
   """The largest t with ``count(keys >= t) >= num_kept``, or any with equality.
 
   Args:
@@ -85,7 +85,8 @@ def _search(
     dtype: of the scores that the keys stand for.
 
   Returns:
-    The threshold and the count it reaches, ``[r, 1, 1]``.
+    The threshold and the count it reaches, ``[r, 1, 1]``, and the number of
+    passes it took until every row was done.
   """
   num_bits = keys.dtype.itemsize * 8
   size = keys.shape[-2] * keys.shape[-1]
@@ -161,11 +162,13 @@ def _search(
     kept = (jnp.where(still_open, a, b) for a, b in zip(new, old, strict=True))
     return (step + 1, *kept)
 
-  _, threshold, _, reached, *_ = lax.while_loop(unfinished, refine, state)
-  return threshold, reached
+  passes, threshold, _, reached, *_ = lax.while_loop(unfinished, refine, state)
+  return threshold, reached, passes
 
 
-def _bounds(rows: jax.Array, signed: jnp.dtype) -> tuple[jax.Array, jax.Array]:
+def find_bounds(
+  rows: jax.Array, signed: jnp.dtype
+) -> tuple[jax.Array, jax.Array]:
   """Keys below and above every key, tight if the scores are finite floats.
 
   From the floats: on CPU an integer minimum is some thirty times slower.
@@ -224,7 +227,7 @@ def _is_among_first(marked: jax.Array, num_wanted: jax.Array) -> jax.Array:
   return index <= row * m + column
 
 
-def _fold(scores: jax.Array, axes: tuple[int, ...]):
+def fold(scores: jax.Array, axes: tuple[int, ...]):
   """Brings the array into rows ``[r, w, m]``, a budget to each, w at most 127.
 
   Returns:
