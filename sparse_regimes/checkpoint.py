@@ -1,72 +1,145 @@
-"""The last and the best state of a run, kept by orbax."""
+"""Saved states of a run, kept by orbax: the last few and the best."""
 
-from pathlib import Path
+from collections.abc import Callable, Iterable, Sequence
+from types import TracebackType
+from typing import Any, Self
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 import orbax.checkpoint as ocp
+from etils import epath
+from jax import lax
 from orbax.checkpoint import checkpoint_managers
 
 from sparse_regimes.errors import InputError, one_of
+from sparse_regimes.journal import Journal, Record
+from sparse_regimes.processes import on_first
 from sparse_regimes.state import TrainState
 
-# What the best checkpoint is best at.
-BEST_METRIC = "test_dense_accuracy"
+FOLDER = "checkpoints"
+# Where checkpoints go that could not be read.
+DAMAGED = "damaged_checkpoints"
+_UNFINISHED = "orbax-checkpoint-tmp"
 
 
-def make_manager(workdir: Path) -> ocp.CheckpointManager:
-  """A manager of ``workdir/checkpoints`` that keeps the last and the best.
+class Checkpoints:
+  """The checkpoints of a run that trains.
 
-  Saves run in the background and appear by an atomic rename. Steps are counted
-  in epochs. Use it as a context manager, so that a save is waited for.
+  Saves run in the background and appear by an atomic rename. All processes of
+  a run take part. Use it as a context manager, so that a save is waited for.
+
+  Args:
+    workdir: the run's folder.
+    keep: how many of the latest to keep, besides the best.
   """
 
-  def metric(metrics):
-    return metrics[BEST_METRIC]
+  def __init__(self, workdir: epath.Path, *, keep: int):
+    self._workdir = workdir
+    self._best: int | None = None
+    self._policy = _LatestAndBest(keep, lambda: self._best)
 
-  return ocp.CheckpointManager(
-    (workdir / "checkpoints").absolute(),
-    options=ocp.CheckpointManagerOptions(
-      best_fn=metric,
-      preservation_policy=checkpoint_managers.AnyPreservationPolicy(
-        [
-          checkpoint_managers.LatestN(1),
-          checkpoint_managers.BestN(get_metric_fn=metric, n=1),
-        ]
-      ),
-    ),
-  )
+  def __enter__(self) -> Self:
+    # Making a manager clears them away.
+    self._unfinished = on_first(lambda: _unfinished(self._workdir))
+    self._manager = _make_manager(self._workdir, policy=self._policy)
+    return self
 
+  def __exit__(
+    self,
+    kind: type[BaseException] | None,
+    error: BaseException | None,
+    traceback: TracebackType | None,
+  ) -> None:
+    try:
+      self._manager.close()
+    except Exception as close_error:
+      if error is None:
+        raise self._failure(close_error) from close_error
 
-def save(
-  manager: ocp.CheckpointManager,
-  epoch: int,
-  state: TrainState,
-  record: dict[str, float | None],
-) -> None:
-  """Starts saving the state after ``epoch`` with that epoch's metrics."""
-  manager.save(
-    epoch,
-    args=ocp.args.StandardSave(state),
-    metrics={BEST_METRIC: record[BEST_METRIC]},
-  )
+  def save(self, state: TrainState, journal: Journal) -> None:
+    """Starts saving a state and what is known up to it.
 
+    Raises:
+      OSError: if it, or the save before it, could not be written; the ones
+        before are intact.
+    """
+    self._best = _number_of(journal.best)
+    content = journal.to_json() | {"digest": digest(state)}
+    try:
+      self._manager.save(
+        _number(journal.step, len(journal.records)),
+        args=ocp.args.Composite(
+          state=ocp.args.StandardSave(state),
+          journal=ocp.args.JsonSave(content),
+        ),
+      )
+    except Exception as error:
+      raise self._failure(error) from error
 
-def check_checkpoint(workdir: Path, which: str) -> None:
-  """Raises an ``InputError`` unless the run may have such a checkpoint."""
-  try:
-    one_of("--checkpoint", which, ("best", "last"))
-  except ValueError as error:
-    raise InputError(str(error)) from error
-  if not (workdir / "checkpoints").is_dir():
-    raise InputError(
-      f"--workdir must hold a run with checkpoints, got {workdir}"
+  def check(self) -> None:
+    """Raises the ``OSError`` of a save that failed in the background."""
+    try:
+      self._manager.check_for_errors()
+    except Exception as error:
+      raise self._failure(error) from error
+
+  def wait(self) -> None:
+    """Returns when what was saved is there; raises like :meth:`check`."""
+    try:
+      self._manager.wait_until_finished()
+    except Exception as error:
+      raise self._failure(error) from error
+
+  def restore_latest(
+    self, template: TrainState, log: Callable[[str], None]
+  ) -> tuple[TrainState, Journal] | None:
+    """The newest checkpoint that can be read; newer ones are set aside.
+
+    Args:
+      template: shapes, dtypes and shardings, ``jax.ShapeDtypeStruct``.
+      log: told what was skipped and why.
+
+    Returns:
+      None if there is no checkpoint yet.
+
+    Raises:
+      InputError: if there are checkpoints and none can be read.
+    """
+    for name in self._unfinished:
+      log(f"checkpoint  {name} was not finished: skipped")
+    damaged: dict[int, str] = {}
+    for checkpoint in sorted(self._manager.all_steps(), reverse=True):
+      try:
+        restored = _read(self._manager, checkpoint, template)
+      except Exception as error:
+        damaged[checkpoint] = why = _reason(error)
+        log(f"checkpoint  {checkpoint} is damaged: skipped ({why})")
+        continue
+      if damaged:
+        on_first(lambda: _set_aside(self._workdir, damaged))
+        self._manager.reload()
+        log(f"checkpoint  what was damaged is now in {DAMAGED}/")
+      return restored
+    if damaged:
+      raise InputError(
+        f"--workdir must hold a checkpoint that can be read, got"
+        f" {self._workdir}, where none can ({next(iter(damaged.values()))});"
+        " --force_new starts afresh in a new folder"
+      )
+    return None
+
+  def _failure(self, error: Exception) -> OSError:
+    return OSError(
+      f"a checkpoint could not be saved below {self._workdir / FOLDER}; the"
+      f" ones before it are intact ({_reason(error)})"
     )
 
 
 def restore(
-  workdir: Path, which: str, template: TrainState
-) -> tuple[int, TrainState]:
-  """Reads a checkpoint of a run.
+  workdir: epath.Path, which: str, template: TrainState
+) -> tuple[TrainState, Journal]:
+  """Reads a checkpoint of a run, which may be running.
 
   Args:
     workdir: the run's folder.
@@ -75,30 +148,180 @@ def restore(
       ``jax.ShapeDtypeStruct``.
 
   Returns:
-    The epoch and the state, on the default device.
+    The state, on the default device, and the journal up to it.
 
   Raises:
     InputError: if the run has no such checkpoint, or it cannot be read as one
       of this template.
   """
   check_checkpoint(workdir, which)
-  with make_manager(workdir) as manager:
-    epoch = manager.best_step() if which == "best" else manager.latest_step()
-    if epoch is None:
+  device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+  template = jax.tree.map(
+    lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=device), template
+  )
+  with _make_manager(workdir, policy=None) as manager:
+    number = manager.latest_step()
+    if number is None:
       raise InputError(
         f"--workdir must hold a finished checkpoint, got {workdir}"
       )
-    device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
-    shapes = jax.tree.map(
-      lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=device),
-      template,
-    )
     try:
-      restored = manager.restore(epoch, args=ocp.args.StandardRestore(shapes))
-    except (ValueError, KeyError, TypeError, OSError) as error:
-      reason = str(error).strip().partition("\n")[0][:200]
+      if which == "best":
+        number = _number_of(_read_journal(manager, number).best)
+        if number is None:
+          raise InputError(
+            f"--checkpoint=best: no epoch of {workdir} has been evaluated yet"
+          )
+      return _read(manager, number, template)
+    except InputError:
+      raise
+    except Exception as error:
       raise InputError(
-        f"--workdir {workdir}: checkpoint {epoch} is damaged or not of this"
-        f" config ({reason})"
+        f"--workdir {workdir}: checkpoint {number} is damaged or not of this"
+        f" config ({_reason(error)})"
       ) from error
-    return epoch, restored
+
+
+def check_checkpoint(workdir: epath.Path, which: str) -> None:
+  """Raises an ``InputError`` unless the run may have such a checkpoint."""
+  try:
+    one_of("--checkpoint", which, ("best", "last"))
+  except ValueError as error:
+    raise InputError(str(error)) from error
+  if not (workdir / FOLDER).is_dir():
+    raise InputError(
+      f"--workdir must hold a run with checkpoints, got {workdir}"
+    )
+
+
+def digest(state: Any) -> list[int]:
+  r"""A checksum of each array, the same however it is split over devices.
+
+  .. math:: \sum_i (2 i + 1) b_i \mod 2^{32}
+
+  over the bits :math:`b_i` of entry i. Whatever happens to a single entry
+  changes it, since the weights are odd.
+
+  Example:
+    >>> digest({"w": jnp.array([1, 2, 3])})
+    [22]
+  """
+  return np.asarray(_digest(state)).tolist()
+
+
+@jax.jit
+def _digest(state: Any) -> jax.Array:
+  def of_array(x: jax.Array) -> jax.Array:
+    if jnp.issubdtype(x.dtype, jax.dtypes.prng_key):
+      x = jax.random.key_data(x)
+    if x.dtype == jnp.bool:
+      x = x.astype(jnp.uint8)
+    bits = lax.bitcast_convert_type(x, jnp.dtype(f"uint{8 * x.dtype.itemsize}"))
+    # By coordinates: a reshape would gather what is split over devices.
+    index = jnp.zeros(x.shape, jnp.uint32)
+    for axis, size in enumerate(x.shape):
+      index = index * jnp.uint32(size) + lax.broadcasted_iota(
+        jnp.uint32, x.shape, axis
+      )
+    weight = 2 * index + 1
+    return jnp.sum(bits.astype(jnp.uint32) * weight, dtype=jnp.uint32)
+
+  return jnp.stack([of_array(x) for x in jax.tree.leaves(state)])
+
+
+def _number(step: int, num_evaluated: int) -> int:
+  """A checkpoint's name: it grows with each step and each evaluation."""
+  return step + num_evaluated
+
+
+def _number_of(record: Record | None) -> int | None:
+  """The checkpoint that was saved with a record."""
+  return None if record is None else _number(record["step"], record["epoch"])
+
+
+class _LatestAndBest:
+  """What orbax keeps: the last few checkpoints and the best one."""
+
+  def __init__(self, keep: int, best: Callable[[], int | None]):
+    self._keep, self._best = keep, best
+
+  def should_preserve(
+    self, checkpoints: Sequence[Any], *, context: Any
+  ) -> Sequence[bool]:
+    del context
+    first_kept = len(checkpoints) - self._keep
+    best = self._best()
+    return [
+      i >= first_kept or c.step == best for i, c in enumerate(checkpoints)
+    ]
+
+
+def _make_manager(
+  workdir: epath.Path, *, policy: _LatestAndBest | None
+) -> ocp.CheckpointManager:
+  """Without a policy it only reads."""
+  return ocp.CheckpointManager(
+    (workdir / FOLDER).absolute(),
+    options=ocp.CheckpointManagerOptions(
+      preservation_policy=policy or checkpoint_managers.PreserveAll(),
+      cleanup_tmp_directories=policy is not None,
+      read_only=policy is None,
+    ),
+    item_names=("state", "journal"),
+  )
+
+
+def _read(
+  manager: ocp.CheckpointManager, number: int, template: TrainState
+) -> tuple[TrainState, Journal]:
+  restored = manager.restore(
+    number,
+    args=ocp.args.Composite(
+      state=ocp.args.StandardRestore(template), journal=ocp.args.JsonRestore()
+    ),
+  )
+  content = dict(restored.journal)
+  expected, found = content.pop("digest"), digest(restored.state)
+  journal = Journal.from_json(content)
+  if expected != found:
+    paths, _ = jax.tree.flatten_with_path(template)
+    raise ValueError(
+      "the checksum of "
+      + ", ".join(
+        jax.tree_util.keystr(path)
+        for (path, _), a, b in zip(paths, expected, found, strict=True)
+        if a != b
+      )
+      + " does not match"
+    )
+  return restored.state, journal
+
+
+def _read_journal(manager: ocp.CheckpointManager, step: int) -> Journal:
+  restored = manager.restore(
+    step, args=ocp.args.Composite(journal=ocp.args.JsonRestore())
+  )
+  content = dict(restored.journal)
+  content.pop("digest")
+  return Journal.from_json(content)
+
+
+def _unfinished(workdir: epath.Path) -> list[str]:
+  folder = workdir / FOLDER
+  if not folder.exists():
+    return []
+  return sorted(p.name for p in folder.iterdir() if _UNFINISHED in p.name)
+
+
+def _set_aside(workdir: epath.Path, checkpoints: Iterable[int]) -> None:
+  aside = workdir / DAMAGED
+  aside.mkdir(parents=True, exist_ok=True)
+  for checkpoint in checkpoints:
+    taken = len(list(aside.iterdir()))
+    source = workdir / FOLDER / str(checkpoint)
+    source.rename(aside / f"{checkpoint}-{taken}")
+
+
+def _reason(error: Exception) -> str:
+  text = " ".join(str(error).split())
+  return f"{type(error).__name__}: {text[:200]}"

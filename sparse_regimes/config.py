@@ -4,7 +4,7 @@ import ast
 import inspect
 import json
 import runpy
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from ml_collections import ConfigDict
 
 from sparse_regimes import factory
 from sparse_regimes.errors import InputError, in_range, one_of
+from sparse_regimes.mesh import PARAMETERS
 
 # Of examples and steps; int32 holds their products with epochs of CIFAR-10.
 _MOST = 10**6
@@ -56,9 +57,18 @@ def default_config() -> ConfigDict:
         "epochs": 500,
         "batch_size": 128,
         "steps_per_call": 0,  # 0: 1 on CPU, about 100 elsewhere
+        "num_devices": 0,  # 0: as many as divide the batch
+        "parameters": "replicated",  # or sharded over the devices
+        "on_nonfinite": "stop",  # or skip the step and count it
       },
       "eval": {"batch_size": 500},
-      "checkpoint": {"every_epochs": 1},
+      # Whenever one of them is due (0: never), and at the end.
+      "checkpoint": {
+        "every_epochs": 1,
+        "every_steps": 0,
+        "every_minutes": 10.0,
+        "keep": 2,  # the latest, besides the best
+      },
     }
   )
 
@@ -80,7 +90,7 @@ def load(path: str, overrides: Sequence[str] = ()) -> ConfigDict:
   """
   config = default_config()
   given: dict[str, Any] = {}
-  for field, value in _flatten(_read(path)):
+  for field, value in flatten(_read(path)).items():
     given[field] = _typed(config, field, value)
   overridden = {}
   for override in overrides:
@@ -144,6 +154,24 @@ def shipped_configs() -> dict[str, Path]:
   return {path.stem: path for path in sorted(folder.glob("[!_]*.py"))}
 
 
+def flatten(
+  config: Mapping[str, Any] | ConfigDict, prefix: str = ""
+) -> dict[str, Any]:
+  """Values by ``section.field``.
+
+  Example:
+    >>> flatten({"seed": 0, "train": {"epochs": 2}})
+    {'seed': 0, 'train.epochs': 2}
+  """
+  flat: dict[str, Any] = {}
+  for name, value in config.items():
+    if isinstance(value, (Mapping, ConfigDict)):
+      flat |= flatten(value, f"{prefix}{name}.")
+    else:
+      flat[f"{prefix}{name}"] = value
+  return flat
+
+
 def _controller_arguments(name: str | None = None) -> dict[str, Any]:
   """Arguments and defaults of one controller, or of them all."""
   if name is None:
@@ -190,7 +218,13 @@ def _check(config: ConfigDict) -> None:
     in_range("train.batch_size", config.train.batch_size, 1, _MOST)
     in_range("train.steps_per_call", config.train.steps_per_call, 0, _MOST)
     in_range("eval.batch_size", config.eval.batch_size, 1, _MOST)
-    in_range("checkpoint.every_epochs", config.checkpoint.every_epochs, 1)
+    in_range("train.num_devices", config.train.num_devices, 0, _MOST)
+    one_of("train.parameters", config.train.parameters, PARAMETERS)
+    one_of("train.on_nonfinite", config.train.on_nonfinite, ("stop", "skip"))
+    in_range("checkpoint.every_epochs", config.checkpoint.every_epochs, 0)
+    in_range("checkpoint.every_steps", config.checkpoint.every_steps, 0)
+    in_range("checkpoint.every_minutes", config.checkpoint.every_minutes, 0)
+    in_range("checkpoint.keep", config.checkpoint.keep, 1, 1000)
     for milestone in config.optimizer.milestones:
       in_range("optimizer.milestones", milestone, 0, _MOST)
     in_range(
@@ -226,16 +260,6 @@ def _read(path: str) -> Mapping[str, Any]:
       f" {type(config).__name__}"
     )
   return config
-
-
-def _flatten(
-  config: Mapping[str, Any] | ConfigDict, prefix: str = ""
-) -> Iterator[tuple[str, Any]]:
-  for name, value in config.items():
-    if isinstance(value, (Mapping, ConfigDict)):
-      yield from _flatten(value, f"{prefix}{name}.")
-    else:
-      yield f"{prefix}{name}", value
 
 
 def _default(config: ConfigDict, field: str) -> Any:

@@ -1,24 +1,27 @@
 """Loss, accuracy and sparsity over a whole split, at any keep ratio."""
 
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 import numpy as np
+from etils import epath
+from jax.sharding import Mesh
 from jax.typing import ArrayLike
 from ml_collections import ConfigDict
 
 from sparse_regimes import factory
 from sparse_regimes.checkpoint import check_checkpoint, restore
 from sparse_regimes.data.dataset import normalize
+from sparse_regimes.mesh import make_mesh, over_batches, place
 from sparse_regimes.state import TrainState
 from sparse_regimes.step import Batch, EvalStep, make_eval_step
 
 
 def make_batches(
-  images: np.ndarray, labels: np.ndarray, batch_size: int
+  images: np.ndarray, labels: np.ndarray, batch_size: int, mesh: Mesh
 ) -> list[Batch]:
-  """A split on the device in batches, every example once.
+  """A split on the devices in batches, every example once.
 
   The last batch is as short as it has to be, rather than padded: per-batch
   statistics stay exact. A batch size that divides the split compiles once.
@@ -27,14 +30,17 @@ def make_batches(
     images: uint8 ``[n, h, w, c]``.
     labels: int32 ``[n]``.
     batch_size: at least 1.
+    mesh: a batch is split over its devices if they divide it.
   """
+
+  def put(array: np.ndarray) -> jax.Array:
+    return place(array, over_batches(mesh, axis=0, size=len(array)))
+
   return [
-    jax.device_put(
-      {
-        "images": images[start : start + batch_size],
-        "labels": labels[start : start + batch_size],
-      }
-    )
+    {
+      "images": put(images[start : start + batch_size]),
+      "labels": put(labels[start : start + batch_size]),
+    }
     for start in range(0, len(labels), batch_size)
   ]
 
@@ -44,6 +50,7 @@ def evaluate(
   state: TrainState,
   batches: Sequence[Batch],
   keep_ratio: ArrayLike,
+  check: Callable[[], None] = lambda: None,
 ) -> dict[str, float]:
   """Means over all examples of ``batches``.
 
@@ -52,15 +59,20 @@ def evaluate(
     state: its variables are evaluated.
     batches: of :func:`make_batches`.
     keep_ratio: real scalar.
+    check: called between batches; may raise to give up.
 
   Returns:
     ``loss`` (nats), ``accuracy`` and ``nonzero`` (fractions; nonzero is the
     mean over sites).
   """
-  # All batches are dispatched before the first result is waited for.
-  sums = jax.device_get(
-    [eval_step(state, batch, keep_ratio) for batch in batches]
-  )
+  sums: list[Any] = []
+  for batch in batches:
+    sums.append(eval_step(state, batch, keep_ratio))
+    # A result is waited for when the next but one is on its way.
+    if len(sums) > 2:
+      sums[-3] = jax.device_get(sums[-3])
+    check()
+  sums = jax.device_get(sums)
   count = sum(int(s["count"]) for s in sums)
   nonzero = np.sum([s["nonzero"] for s in sums], axis=0, dtype=np.float64)
   return {
@@ -72,7 +84,7 @@ def evaluate(
 
 def evaluate_run(
   config: ConfigDict,
-  workdir: Path,
+  workdir: epath.Path,
   keep_ratios: Sequence[float],
   which: str,
 ) -> str:
@@ -98,13 +110,16 @@ def evaluate_run(
   template = jax.eval_shape(
     lambda: factory.make_state(config, parts, data.test_images.shape[1:])
   )
-  epoch, state = restore(workdir, which, template)
+  state, journal = restore(workdir, which, template)
   batches = make_batches(
-    data.test_images, data.test_labels, config.eval.batch_size
+    data.test_images,
+    data.test_labels,
+    config.eval.batch_size,
+    make_mesh(config.eval.batch_size, num_devices=1),
   )
   eval_step = make_eval_step(parts.model.apply, preprocess=normalize)
   lines = [
-    f"{workdir}, {which} checkpoint (epoch {epoch}),"
+    f"{workdir}, {which} checkpoint (epoch {len(journal.records)}),"
     f" {len(data.test_labels):,} test images of {config.data.name}",
     "keep ratio  accuracy    loss  nonzero",
   ]

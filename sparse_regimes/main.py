@@ -7,12 +7,21 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
+from etils import epath
+
 from sparse_regimes import config as configs
+from sparse_regimes import processes
 from sparse_regimes.errors import InputError
 from sparse_regimes.evaluate import evaluate_run
+from sparse_regimes.stopping import Stopped
 from sparse_regimes.summary import describe_summary
-from sparse_regimes.train import train
-from sparse_regimes.workdir import CONFIG_FILE, check_workdir, fresh_workdir
+from sparse_regimes.train import NotFinite, train
+from sparse_regimes.workdir import (
+  CONFIG_FILE,
+  check_workdir,
+  free_workdir,
+  fresh_workdir,
+)
 
 
 class _Parser(argparse.ArgumentParser):
@@ -27,7 +36,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     argv: the arguments; None for those of the process.
 
   Returns:
-    0; 1 if a file could not be written; 2 for bad input; 130 if interrupted.
+    0; 1 if a file could not be written; 2 for bad input; 3 if a loss or
+    gradient was not finite; 130 if interrupted and 143 if terminated, with the
+    state saved: the same command goes on from there.
   """
   parser = _Parser(
     prog="python -m sparse_regimes.main",
@@ -36,10 +47,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     allow_abbrev=False,
   )
   parser.add_argument("--config", help="a config file, or a shipped one's name")
-  parser.add_argument("--workdir", type=Path, help="the run's folder")
+  parser.add_argument(
+    "--workdir", type=epath.Path, help="the run's folder; a run there goes on"
+  )
+  parser.add_argument(
+    "--force_new", action="store_true", help="start afresh in a new folder"
+  )
   parser.add_argument("--mode", choices=("train", "eval"), default="train")
   parser.add_argument("--keep_ratios", default="1.0,0.5,0.2,0.1", help="eval")
   parser.add_argument("--checkpoint", default="best", help="eval: best or last")
+  processes_group = parser.add_argument_group(
+    "several processes", "found by themselves on Cloud TPU"
+  )
+  processes_group.add_argument("--coordinator", help="host:port of process 0")
+  processes_group.add_argument("--num_processes", type=int)
+  processes_group.add_argument("--process_id", type=int, help="from 0")
   try:
     args, rest = parser.parse_known_args(argv)
     _run(args, configs.parse_overrides(rest))
@@ -51,8 +73,14 @@ def main(argv: Sequence[str] | None = None) -> int:
   except OSError as error:
     print(f"error: {error}", file=sys.stderr)
     return 1
+  except NotFinite as error:
+    print(f"error: {error}", file=sys.stderr)
+    return 3
+  except Stopped as stopped:
+    print(f"stopped by {stopped}", file=sys.stderr)
+    return stopped.exit_code
   except KeyboardInterrupt:
-    print("interrupted: finished epochs are in the run folder", file=sys.stderr)
+    print("stopped by SIGINT", file=sys.stderr)
     return 130
   return 0
 
@@ -68,10 +96,21 @@ def _run(args: argparse.Namespace, overrides: Sequence[str]) -> None:
   if args.config is None:
     raise InputError("--config must be a config file, got nothing")
   config = configs.load(args.config, overrides)
-  workdir = args.workdir or fresh_workdir(Path(args.config).stem)
-  check_workdir(workdir)
-  print(f"run folder  {workdir}", flush=True)
-  print(describe_summary(train(config, workdir), workdir))
+  processes.initialize(args.coordinator, args.num_processes, args.process_id)
+
+  def choose_workdir() -> str:
+    workdir = args.workdir or fresh_workdir(Path(args.config).stem)
+    if args.force_new:
+      workdir = free_workdir(workdir)
+    check_workdir(workdir, config)
+    return os.fspath(workdir)
+
+  # Of several processes the first decides, and is the one that speaks.
+  workdir = epath.Path(processes.on_first(choose_workdir))
+  log = print if processes.is_first() else lambda _: None
+  log(f"run folder  {workdir}")
+  log(describe_summary(train(config, workdir, log), workdir))
+  processes.shut_down()
 
 
 if __name__ == "__main__":

@@ -1,14 +1,17 @@
 """Figures of a run, drawn from its records."""
 
+import io
+import math
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
+from etils import epath
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from sparse_regimes.writers import Record
+from sparse_regimes.files import write
+from sparse_regimes.journal import Record
 
 # Told apart without colour, too: on grey paper the dashes are left.
 _TRAIN = {"color": "#555555", "linestyle": ":", "label": "train"}
@@ -22,7 +25,7 @@ _DENSE = {"color": "#1b4965", "linestyle": "-", "label": "test, dense"}
 _BUDGET = {"color": "#2a7f62", "linestyle": "-", "label": "keep ratio"}
 
 
-def draw_curves(records: Sequence[Record], path: Path) -> None:
+def draw_curves(records: Sequence[Record], path: epath.Path) -> None:
   """Draws loss, accuracy, keep ratio and nonzero fraction over epochs.
 
   The picture is replaced at once, so that a viewer never sees half of it.
@@ -56,7 +59,7 @@ def draw_curves(records: Sequence[Record], path: Path) -> None:
   marker = "o" if len(records) <= 40 else None
   for ax, (title, curves) in zip(axes, panels.items(), strict=True):
     for name, style in curves.items():
-      values = [r[name] for r in records]
+      values = [math.nan if r[name] is None else r[name] for r in records]
       ax.plot(epochs, values, marker=marker, markersize=3, lw=1.6, **style)
     ax.set_title(title, fontsize=12)
     ax.grid(alpha=0.3)
@@ -67,6 +70,6 @@ def draw_curves(records: Sequence[Record], path: Path) -> None:
       ax.legend(fontsize=9, loc="best", framealpha=0.7)
   for ax in axes[2:]:
     ax.set_xlabel("Epoch", fontsize=11)
-  unfinished = path.with_name(f".{path.name}.tmp")
-  figure.savefig(unfinished, format="png")
-  unfinished.replace(path)
+  buffer = io.BytesIO()
+  figure.savefig(buffer, format="png")
+  write(path, buffer.getvalue())

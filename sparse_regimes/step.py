@@ -1,5 +1,6 @@
 """The paper's algorithm: one training step, one evaluation step."""
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -34,8 +35,9 @@ def make_train_step(
 
   The forward and backward pass run at the keep ratio in force; the controller
   then sees the batch's accuracy, and what it decides acts from the next step
-  on. A loss that is not finite reaches the controller as a NaN accuracy, which
-  moves nothing.
+  on. A step whose loss or gradient is not finite changes nothing but the step
+  counter, and its metrics say so; the controller sees a NaN, which moves
+  nothing.
 
   Args:
     apply_fn: ``apply_fn(variables, images, keep_ratio, train=True, rngs=...,
@@ -50,7 +52,8 @@ def make_train_step(
   Returns:
     ``train_step(state, batch) -> (state, metrics)``. ``batch`` has ``images``
     ``[b, ...]`` and ``labels`` ``[b]``; ``metrics`` has float32 scalars
-    ``loss``, ``accuracy``, ``nonzero`` and the ``keep_ratio`` the step ran at.
+    ``loss``, ``accuracy``, ``nonzero``, the ``keep_ratio`` the step ran at, and
+    ``skipped``: 1 if the loss or the gradient was not finite, else 0.
 
   Example:
     >>> from sparse_regimes import WideResNet, controllers
@@ -64,7 +67,7 @@ def make_train_step(
     >>> train_step = make_train_step(model.apply, tx, controller)
     >>> state, metrics = train_step(state, batch)
     >>> sorted(metrics)
-    ['accuracy', 'keep_ratio', 'loss', 'nonzero']
+    ['accuracy', 'keep_ratio', 'loss', 'nonzero', 'skipped']
 
   Source: Wang, arXiv 2603.03131.
   """
@@ -91,9 +94,18 @@ def make_train_step(
 
     updates, opt_state = tx.update(grads, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
+    finite = jnp.all(
+      jnp.stack(
+        [jnp.all(jnp.isfinite(x)) for x in jax.tree.leaves((loss, grads))]
+      )
+    )
     controller_state = controller.update(
-      state.controller_state,
-      accuracy=jnp.where(jnp.isfinite(loss), accuracy, jnp.nan),
+      state.controller_state, accuracy=jnp.where(finite, accuracy, jnp.nan)
+    )
+    params, batch_stats, opt_state = jax.tree.map(
+      functools.partial(jnp.where, finite),
+      (params, batch_stats, opt_state),
+      (state.params, state.batch_stats, state.opt_state),
     )
     new_state = state.replace(
       step=state.step + 1,
@@ -107,6 +119,7 @@ def make_train_step(
       "accuracy": accuracy,
       "nonzero": jnp.mean(stats),
       "keep_ratio": keep_ratio,
+      "skipped": 1.0 - finite.astype(jnp.float32),
     }
     return new_state, metrics
 
@@ -169,7 +182,7 @@ def make_eval_step(
   return eval_step_at
 
 
-def make_train_call(train_step: TrainStep) -> Any:
+def make_train_call(train_step: TrainStep, out_shardings: Any = None) -> Any:
   """Several steps in one compiled call, over a split that lies on the device.
 
   One step is called as it is: on CPU a convolution inside ``lax.scan`` is some
@@ -177,6 +190,7 @@ def make_train_call(train_step: TrainStep) -> Any:
 
   Args:
     train_step: of :func:`make_train_step`.
+    out_shardings: of the state and the metrics, as ``jax.jit`` takes them.
 
   Returns:
     ``train_call(state, images, labels, indices) -> (state, metrics)`` with
@@ -197,4 +211,4 @@ def make_train_call(train_step: TrainStep) -> Any:
       return state, jax.tree.map(lambda m: m[None], metrics)
     return lax.scan(step, state, indices)
 
-  return jax.jit(train_call, donate_argnums=0)
+  return jax.jit(train_call, donate_argnums=0, out_shardings=out_shardings)

@@ -1,21 +1,21 @@
 """A run in words: what it is, what it costs, how it goes, what came out."""
 
 import importlib.metadata
-import math
 import os
 import platform
-from collections.abc import Sequence
-from pathlib import Path
+from math import isfinite
 from typing import Any
 
 import jax
 import numpy as np
+from etils import epath
+from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from sparse_regimes.data.dataset import Dataset
+from sparse_regimes.journal import Journal, Record
 from sparse_regimes.pace import Pace, format_seconds
 from sparse_regimes.state import TrainState
-from sparse_regimes.writers import Record
 
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 _LONG = 86_400.0
@@ -25,12 +25,15 @@ def describe_setup(
   config: ConfigDict,
   data: Dataset,
   state: TrainState,
+  mesh: Mesh,
   *,
   steps_per_epoch: int,
   steps_per_call: int,
 ) -> list[str]:
   """One line each on devices, data, parameters and steps."""
-  devices = jax.devices()
+  device = mesh.devices.flat[0]
+  others = jax.device_count() - mesh.size
+  processes = jax.process_count()
   model, train = config.model, config.train
   num_parameters = sum(p.size for p in jax.tree.leaves(state.params))
   arguments = ", ".join(
@@ -39,8 +42,9 @@ def describe_setup(
     if field != "name"
   )
   return [
-    f"devices     {len(devices)} x {devices[0].device_kind}"
-    f" ({devices[0].platform})",
+    f"devices     {mesh.size} x {device.device_kind} ({device.platform})"
+    + (f", {others} left idle" if others else "")
+    + (f", in {processes} processes" if processes > 1 else ""),
     f"data        {config.data.name}: {len(data.train_labels):,} train and"
     f" {len(data.test_labels):,} test images: {data.source}",
     f"parameters  {num_parameters:,} in {model.name} depth {model.depth}"
@@ -71,20 +75,15 @@ def describe_cost(pace: Pace, *, epochs: int, steps_per_epoch: int) -> str:
   return text
 
 
-def describe_epoch(record: Record, epochs: int) -> str:
-  """One line an epoch, or two where a number is not finite."""
-  broken = [
-    name
-    for name, value in record.items()
-    if value is not None and not math.isfinite(value)
-  ]
+def describe_epoch(record: Record, epochs: int, skipped: int = 0) -> str:
+  """One line an epoch, or more where there is something to worry about."""
   warning = ""
+  broken = [n for n, v in record.items() if v is not None and not isfinite(v)]
+  if skipped:
+    warning += f"\nwarning: {skipped} steps skipped so far: not finite"
   if broken:
-    warning = (
-      f"\nwarning: not finite in epoch {record['epoch']}, step"
-      f" {record['step']}: {', '.join(broken)}; a lower"
-      " optimizer.learning_rate may help"
-    )
+    warning += f"\nwarning: not finite after epoch {record['epoch']}, step"
+    warning += f" {record['step']}: {', '.join(broken)}"
   return (
     f"epoch {record['epoch']:>3}/{epochs}"
     f"  loss {record['train_loss']:.3f}  train {record['train_accuracy']:.3f}"
@@ -95,45 +94,28 @@ def describe_epoch(record: Record, epochs: int) -> str:
   )
 
 
-def dense_accuracy(record: Record) -> tuple[float, int]:
-  """What the best epoch is best at; of equals it is the latest, as in orbax."""
-  return record["test_dense_accuracy"], record["epoch"]
-
-
-def summarize(
-  config: ConfigDict,
-  records: Sequence[Record],
-  keep_ratios: np.ndarray,
-  seconds: float,
-) -> dict[str, Any]:
-  """What a results table needs of a run.
-
-  Args:
-    config: of the run.
-    records: one an epoch.
-    keep_ratios: ``[steps]``, the budget of every step and, last, the one left.
-    seconds: wall clock of the whole run.
-  """
-  moves = np.diff(keep_ratios)
-  best = max(records, key=dense_accuracy)
-  last = records[-1]
+def summarize(config: ConfigDict, journal: Journal) -> dict[str, Any]:
+  """What a results table needs of a finished run."""
+  last, best = journal.records[-1], journal.best
+  assert best is not None
   return {
     "epochs": last["epoch"],
     "steps": last["step"],
     "seed": config.seed,
-    "compressions": int(np.sum(moves < 0)),
-    "resets": int(np.sum(moves > 0)),
-    "lowest_keep_ratio": float(np.min(keep_ratios)),
-    "final_keep_ratio": float(keep_ratios[-1]),
+    "compressions": journal.compressions,
+    "resets": journal.resets,
+    "lowest_keep_ratio": journal.lowest_keep_ratio,
+    "final_keep_ratio": last["keep_ratio"],
     "final_train_accuracy": last["train_accuracy"],
     "final_test_sparse_accuracy": last["test_sparse_accuracy"],
     "final_test_dense_accuracy": last["test_dense_accuracy"],
     "best_test_dense_accuracy": best["test_dense_accuracy"],
     "best_epoch": best["epoch"],
+    "skipped_steps": journal.skipped,
     "images_per_second": float(
-      np.median([r["images_per_second"] for r in records])
+      np.median([r["images_per_second"] or np.nan for r in journal.records])
     ),
-    "seconds": seconds,
+    "seconds": journal.seconds,
     "device": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
     "host": f"{os.cpu_count()} cores, {platform.machine()}",
     "python": platform.python_version(),
@@ -141,7 +123,7 @@ def summarize(
   }
 
 
-def describe_summary(summary: dict[str, Any], workdir: Path) -> str:
+def describe_summary(summary: dict[str, Any], workdir: epath.Path) -> str:
   """The end of a run, for a person."""
   return (
     f"\nfinished in {format_seconds(summary['seconds'])}:"

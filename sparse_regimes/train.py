@@ -1,19 +1,36 @@
 """The main job, read from top to bottom: from a config to a run folder."""
 
+import contextlib
 import functools
+import json
 import time
 from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
+from signal import SIGINT, SIGTERM
 from typing import Any
 
 import jax
 import numpy as np
+from etils import epath
+from jax.sharding import NamedSharding
 from ml_collections import ConfigDict
 
-from sparse_regimes import checkpoint, factory, summary
+from sparse_regimes import factory, processes, summary
+from sparse_regimes.checkpoint import Checkpoints
 from sparse_regimes.data.dataset import epoch_indices, normalize
 from sparse_regimes.evaluate import evaluate, make_batches
+from sparse_regimes.files import write
+from sparse_regimes.journal import RECORD_NAMES, Journal, Record, finite
+from sparse_regimes.mesh import (
+  described,
+  make_mesh,
+  over_batches,
+  place,
+  place_state,
+  replicated,
+  state_shardings,
+)
 from sparse_regimes.pace import Pace, format_seconds
+from sparse_regimes.pauses import Pauses
 from sparse_regimes.report import draw_curves
 from sparse_regimes.state import TrainState
 from sparse_regimes.step import (
@@ -21,26 +38,32 @@ from sparse_regimes.step import (
   make_train_call,
   make_train_step,
 )
-from sparse_regimes.workdir import create_workdir, write_json
-from sparse_regimes.writers import MetricWriter, Progress, Record
+from sparse_regimes.stopping import Stopped, StopSignals
+from sparse_regimes.workdir import open_workdir
+from sparse_regimes.writers import MetricWriter, Progress
 
-# [num_steps] each, by name.
-HostMetrics = Mapping[str, np.ndarray]
-
+SUMMARY_FILE = "summary.json"
 # A picture takes about half a second: draw no more than one in this time.
 _SECONDS_BETWEEN_PICTURES = 20.0
 # On TPU and GPU: enough steps a call to hide its dispatch.
 _MAX_STEPS_PER_CALL = 100
 
 
+class NotFinite(Exception):  # noqa: N818  # says what it is
+  """A loss or a gradient that is not finite ended the run."""
+
+
 def train(
-  config: ConfigDict, workdir: Path, log: Callable[[str], None] = print
+  config: ConfigDict, workdir: epath.Path, log: Callable[[str], None] = print
 ) -> dict[str, Any]:
   """Trains one network and writes all there is about it to ``workdir``.
 
+  A run that was stopped or killed goes on from its newest good checkpoint.
+  Among several processes each calls this, with the same arguments.
+
   Args:
     config: complete, from :func:`sparse_regimes.config.load`.
-    workdir: a folder that holds no run; made if need be.
+    workdir: a folder that holds no run, or one of this config.
     log: takes a line at a time.
 
   Returns:
@@ -49,127 +72,173 @@ def train(
   Raises:
     InputError: for what the user got wrong, before anything is compiled or
       written.
+    Stopped: on SIGINT or SIGTERM, after the state was saved.
+    NotFinite: if ``train.on_nonfinite`` is ``stop``; the checkpoints are good.
+    OSError: if something could not be written.
   """
-  started = time.monotonic()
+  # Several processes agree on a preemption through JAX, which takes SIGTERM.
+  signals = (SIGINT, SIGTERM) if jax.process_count() == 1 else (SIGINT,)
+  with StopSignals(signals) as stop, contextlib.ExitStack() as stack:
+    # --- Data and static objects --------------------------------------------
+    data = factory.make_data(config, log)
+    epochs, batch_size = config.train.epochs, config.train.batch_size
+    num_examples = len(data.train_labels)
+    steps_per_epoch = num_examples // batch_size
+    steps_per_call = config.train.steps_per_call or default_steps_per_call(
+      jax.default_backend(), steps_per_epoch
+    )
+    parts = factory.make_parts(
+      config, num_classes=data.num_classes, steps_per_epoch=steps_per_epoch
+    )
+    mesh = make_mesh(batch_size, config.train.num_devices)
+    stack.enter_context(jax.set_mesh(mesh))
+    processes.on_first(
+      lambda: stack.enter_context(open_workdir(workdir, config))
+    )
 
-  # --- Data and static objects ----------------------------------------------
-  data = factory.make_data(config, log)
-  num_examples, batch_size = len(data.train_labels), config.train.batch_size
-  epochs, steps_per_epoch = config.train.epochs, num_examples // batch_size
-  steps_per_call = config.train.steps_per_call or default_steps_per_call(
-    jax.default_backend(), steps_per_epoch
-  )
-  parts = factory.make_parts(
-    config, num_classes=data.num_classes, steps_per_epoch=steps_per_epoch
-  )
-  create_workdir(workdir, config)
-
-  # --- State and data on the device -------------------------------------------
-  state = factory.make_state(config, parts, data.train_images.shape[1:])
-  train_split = jax.device_put((data.train_images, data.train_labels))
-  test_batches = make_batches(
-    data.test_images, data.test_labels, config.eval.batch_size
-  )
-  for line in summary.describe_setup(
-    config,
-    data,
-    state,
-    steps_per_epoch=steps_per_epoch,
-    steps_per_call=steps_per_call,
-  ):
-    log(line)
-
-  # --- Compiled functions -----------------------------------------------------
-  train_step = make_train_step(
-    parts.model.apply, parts.tx, parts.controller, preprocess=normalize
-  )
-  eval_step = make_eval_step(parts.model.apply, preprocess=normalize)
-  compile_started = time.monotonic()
-  indices = epoch_indices(config.seed, 0, num_examples, batch_size)
-  train_calls = {
-    len(chunk): make_train_call(train_step)
-    .lower(state, *train_split, chunk)
-    .compile()
-    for chunk in {len(c): c for c in _chunks(indices, steps_per_call)}.values()
-  }
-  log(
-    "compiled    the training step in"
-    f" {format_seconds(time.monotonic() - compile_started)}"
-  )
-
-  # --- Epochs -----------------------------------------------------------------
-  pace = Pace(batch_size=batch_size, num_test_images=len(data.test_labels))
-  records: list[Record] = []
-  keep_ratios: list[np.ndarray] = []
-  drawn = 0.0
-  with (
-    MetricWriter(workdir) as writer,
-    checkpoint.make_manager(workdir) as manager,
-    Progress(
-      epochs=epochs,
-      steps_per_epoch=steps_per_epoch,
-      pace=pace,
-      describe_cost=functools.partial(
-        summary.describe_cost, epochs=epochs, steps_per_epoch=steps_per_epoch
-      ),
-    ) as progress,
-  ):
-    for epoch in range(1, epochs + 1):
-      # --- Train ---
-      progress.start_epoch(epoch)
-      indices = epoch_indices(config.seed, epoch - 1, num_examples, batch_size)
-      state, steps = _train_epoch(
-        train_calls,
-        state,
-        train_split,
-        _chunks(indices, steps_per_call),
-        progress.steps,
+    # --- State: as it was saved, or new -------------------------------------
+    checkpoints = stack.enter_context(
+      Checkpoints(workdir, keep=config.checkpoint.keep)
+    )
+    state = factory.make_state(config, parts, data.train_images.shape[1:])
+    shardings = state_shardings(state, mesh, config.train.parameters)
+    restored = checkpoints.restore_latest(described(state, shardings), log)
+    if restored is None:
+      state, journal = place_state(state, shardings), Journal()
+    else:
+      state, journal = restored
+      log(
+        f"resumed     after step {journal.step:,}, with"
+        f" {len(journal.records)} of {epochs} epochs finished"
       )
+    for line in summary.describe_setup(
+      config,
+      data,
+      state,
+      mesh,
+      steps_per_epoch=steps_per_epoch,
+      steps_per_call=steps_per_call,
+    ):
+      log(line)
 
-      # --- Evaluate: at the budget in force, and dense ---
+    # --- Data on the devices, compiled functions ----------------------------
+    pauses = Pauses(config, checkpoints, journal, stop)
+    train_split = (
+      place(data.train_images, replicated(mesh)),
+      place(data.train_labels, replicated(mesh)),
+    )
+    test_batches = make_batches(
+      data.test_images, data.test_labels, config.eval.batch_size, mesh
+    )
+    train_step = make_train_step(
+      parts.model.apply, parts.tx, parts.controller, preprocess=normalize
+    )
+    train_call = _compiled_call(
+      make_train_call(train_step, out_shardings=(shardings, replicated(mesh))),
+      train_split,
+      over_batches(mesh, axis=1, size=batch_size),
+    )
+    compile_started = time.monotonic()
+    train_call(
+      state,
+      np.zeros((min(steps_per_call, steps_per_epoch), batch_size), np.int32),
+      run=False,
+    )
+    log(
+      "compiled    the training step in"
+      f" {format_seconds(time.monotonic() - compile_started)}"
+    )
+    eval_step = make_eval_step(parts.model.apply, preprocess=normalize)
+
+    # --- Reports ------------------------------------------------------------
+    pace = Pace(batch_size=batch_size, num_test_images=len(data.test_labels))
+    writer = stack.enter_context(
+      MetricWriter(workdir, journal.records, step=journal.step)
+    )
+    progress = stack.enter_context(
+      Progress(
+        epochs=epochs,
+        steps_per_epoch=steps_per_epoch,
+        pace=pace,
+        describe_cost=functools.partial(
+          summary.describe_cost, epochs=epochs, steps_per_epoch=steps_per_epoch
+        ),
+        first_step=journal.step,
+      )
+    )
+    drawn = 0.0
+    # From here on a signal is answered between two calls.
+    stop.graceful = True
+    stop.check()
+
+    def account(metrics: Any) -> None:
+      steps = jax.device_get(metrics)
+      journal.add_steps(steps)
+      progress.steps(steps)
+      if config.train.on_nonfinite == "stop":
+        stop_if_not_finite(steps, journal, epoch)
+
+    # --- Epochs ---------------------------------------------------------------
+    for epoch in range(len(journal.records) + 1, epochs + 1):
+      # --- Train ------------------------------------------------------------
+      made = journal.step - (epoch - 1) * steps_per_epoch
+      progress.start_epoch(epoch, made)
+      indices = epoch_indices(config.seed, epoch - 1, num_examples, batch_size)
+      calls = _chunks(indices[made:], steps_per_call)
+      learning_rate = float(parts.schedule(epoch * steps_per_epoch - 1))
+      try:
+        state = _train_epoch(
+          train_call, state, calls, account, pauses, journal.step
+        )
+      except NotFinite:
+        writer.write([*journal.records, unfinished_record(journal, epoch)])
+        raise
+
+      # --- Evaluate: at the budget in force, and dense ----------------------
       evaluation_started = time.monotonic()
       keep_ratio = state.controller_state.keep_ratio
-      sparse = evaluate(eval_step, state, test_batches, keep_ratio)
-      dense = evaluate(eval_step, state, test_batches, 1.0)
+      journal.see_keep_ratio(float(keep_ratio))
+      try:
+        sparse, dense = (
+          evaluate(eval_step, state, test_batches, ratio, pauses.give_up)
+          for ratio in (keep_ratio, 1.0)
+        )
+      except Stopped:
+        pauses.save(state)
+        raise
       pace.seconds_per_evaluation = time.monotonic() - evaluation_started
 
-      # --- Record ---
-      keep_ratios.append(steps["keep_ratio"])
+      # --- Record -----------------------------------------------------------
       record = {
         "epoch": epoch,
-        "step": epoch * steps_per_epoch,
-        "learning_rate": float(parts.schedule(epoch * steps_per_epoch - 1)),
+        "step": journal.step,
+        "learning_rate": learning_rate,
         **controller_record(state),
-        "train_loss": float(np.mean(steps["loss"], dtype=np.float64)),
-        "train_accuracy": float(np.mean(steps["accuracy"], dtype=np.float64)),
-        "train_nonzero": float(np.mean(steps["nonzero"], dtype=np.float64)),
+        "train_loss": journal.mean("loss"),
+        "train_accuracy": journal.mean("accuracy"),
+        "train_nonzero": journal.mean("nonzero"),
         **{f"test_sparse_{name}": value for name, value in sparse.items()},
         **{f"test_dense_{name}": value for name, value in dense.items()},
         "images_per_second": pace.images_per_second,
       }
-      records.append(record)
-      writer.write(record)
-      progress.line(summary.describe_epoch(record, epochs))
+      journal.end_epoch(record)
+      writer.write(journal.records)
+      progress.line(summary.describe_epoch(record, epochs, journal.skipped))
 
-      # --- Save and draw ---
-      last = epoch == epochs
-      best = max(records, key=summary.dense_accuracy) is record
-      if last or best or epoch % config.checkpoint.every_epochs == 0:
-        checkpoint.save(manager, epoch, state, record)
-      if last or time.monotonic() - drawn > _SECONDS_BETWEEN_PICTURES:
-        draw_curves(records, workdir / "curves.png")
+      # --- Draw and save ----------------------------------------------------
+      is_last = epoch == epochs
+      late = time.monotonic() - drawn > _SECONDS_BETWEEN_PICTURES
+      if processes.is_first() and (is_last or late):
+        draw_curves(journal.records, workdir / "curves.png")
         drawn = time.monotonic()
+      pauses.end_epoch(state, is_last=is_last)
 
-  # --- Summary ----------------------------------------------------------------
-  keep_ratios.append(np.array([records[-1]["keep_ratio"]]))
-  result = summary.summarize(
-    config,
-    records,
-    np.concatenate(keep_ratios),
-    seconds=time.monotonic() - started,
-  )
-  write_json(workdir / "summary.json", result)
-  return result
+    # --- Summary ------------------------------------------------------------
+    checkpoints.wait()
+    result = summary.summarize(config, journal)
+    if processes.is_first():
+      write(workdir / SUMMARY_FILE, json.dumps(result, indent=2) + "\n")
+    return result
 
 
 def default_steps_per_call(backend: str, steps_per_epoch: int) -> int:
@@ -202,38 +271,80 @@ def controller_record(state: TrainState) -> Record:
   }
 
 
+def stop_if_not_finite(
+  steps: Mapping[str, np.ndarray], journal: Journal, epoch: int
+) -> None:
+  """Raises :class:`NotFinite` if one of these latest steps was skipped."""
+  skipped = np.flatnonzero(steps["skipped"])
+  if skipped.size:
+    first = int(skipped[0])
+    what = "gradient" if np.isfinite(steps["loss"][first]) else "loss"
+    step = journal.step - len(steps["loss"]) + first + 1
+    raise NotFinite(
+      f"the training {what} was not finite in epoch {epoch}, step {step}; the"
+      " last checkpoint is good. A lower optimizer.learning_rate may help, or"
+      " --config.train.on_nonfinite=skip"
+    )
+
+
+def unfinished_record(journal: Journal, epoch: int) -> Record:
+  """What is known of an epoch that was broken off; null for the rest."""
+  known = {
+    "epoch": epoch,
+    "step": journal.step,
+    "keep_ratio": journal.last_keep_ratio,
+    "train_accuracy": journal.mean("accuracy"),
+    "train_nonzero": journal.mean("nonzero"),
+  }
+  return finite({name: known.get(name) for name in RECORD_NAMES})
+
+
 def _chunks(indices: np.ndarray, size: int) -> Iterator[np.ndarray]:
   for start in range(0, len(indices), size):
     yield indices[start : start + size]
 
 
-def _train_epoch(
-  train_calls: dict[int, Callable[..., Any]],
-  state: TrainState,
+def _compiled_call(
+  train_call: Any,
   train_split: tuple[jax.Array, jax.Array],
+  sharding: NamedSharding,
+) -> Callable[..., Any]:
+  """``train_call`` on host indices, compiled for each number of steps."""
+  compiled: dict[int, Callable[..., Any]] = {}
+
+  def call(state: TrainState, indices: np.ndarray, *, run: bool = True) -> Any:
+    arguments = (state, *train_split, place(indices, sharding))
+    if len(indices) not in compiled:
+      compiled[len(indices)] = train_call.lower(*arguments).compile()
+    return compiled[len(indices)](*arguments) if run else None
+
+  return call
+
+
+def _train_epoch(
+  train_call: Callable[..., Any],
+  state: TrainState,
   chunks: Iterator[np.ndarray],
-  on_metrics: Callable[[HostMetrics], None],
-) -> tuple[TrainState, HostMetrics]:
-  """Runs the calls of an epoch; returns the state and every step's metrics.
+  account: Callable[[Any], None],
+  pauses: Pauses,
+  num_steps: int,
+) -> TrainState:
+  """Runs an epoch's calls, and hands every call's metrics to ``account``.
 
-  A call's metrics are fetched when the next call is on its way, so the device
-  never waits for the host.
+  Metrics are fetched when the next call is on its way, so the device never
+  waits for the host; only before a pause is everything accounted for.
   """
-  fetched: list[HostMetrics] = []
-
-  def fetch(metrics: Any) -> None:
-    fetched.append(jax.device_get(metrics))
-    on_metrics(fetched[-1])
-
   pending = None
   for chunk in chunks:
-    state, metrics = train_calls[len(chunk)](state, *train_split, chunk)
+    state, metrics = train_call(state, chunk)
+    num_steps += len(chunk)
     if pending is not None:
-      fetch(pending)
+      account(pending)
     pending = metrics
-  fetch(pending)
-  steps = {
-    name: np.concatenate([metrics[name] for metrics in fetched])
-    for name in fetched[0]
-  }
-  return state, steps
+    if pauses.due(num_steps):
+      account(pending)
+      pending = None
+      pauses.save(state)
+  if pending is not None:
+    account(pending)
+  return state

@@ -1,41 +1,71 @@
-"""The folder of a run: whether it may be used, and what identifies it."""
+"""The folder of a run: which one, whose, and whether it goes on there."""
 
+import contextlib
+import fcntl
 import json
+import os
+import platform
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
+from etils import epath
 from ml_collections import ConfigDict
 
+from sparse_regimes import config as configs
 from sparse_regimes.errors import InputError
+from sparse_regimes.files import is_remote, write
 
 CONFIG_FILE = "config.json"
+_LOCK_FILE = ".lock"
 # Any of these says that a run lives here.
 _RUN_FILES = (CONFIG_FILE, "metrics.jsonl", "checkpoints")
+# What may differ when a run goes on: it decides where and how fast, not what.
+_FREE = (
+  "checkpoint.",
+  "data.dir",
+  "eval.batch_size",
+  "train.num_devices",
+  "train.parameters",
+  "train.steps_per_call",
+)
 
 
-def fresh_workdir(name: str) -> Path:
+def fresh_workdir(name: str) -> epath.Path:
   """An unused ``runs/NAME-DATE-TIME`` below the current folder."""
   stamp = time.strftime("%Y%m%d-%H%M%S")
-  path = Path("runs") / f"{name}-{stamp}"
-  suffix = 1
-  while path.exists():
+  return free_workdir(epath.Path("runs") / f"{name}-{stamp}")
+
+
+def free_workdir(path: epath.Path) -> epath.Path:
+  """``path``, or the first of ``path-2``, ``path-3``, ... that is not there."""
+  free, suffix = path, 1
+  while free.exists():
     suffix += 1
-    path = Path("runs") / f"{name}-{stamp}-{suffix}"
-  return path
+    free = path.with_name(f"{path.name}-{suffix}")
+  return free
 
 
-def check_workdir(path: Path) -> None:
-  """Raises an ``InputError`` if a run cannot start here; leaves nothing."""
+def check_workdir(path: epath.Path, config: ConfigDict) -> None:
+  """Raises an ``InputError`` if the run cannot be here; leaves nothing.
+
+  It can in a folder without a run, and where a run of this config was.
+  """
   try:
+    if (path / CONFIG_FILE).exists():
+      _check_same(path, config)
+      with _locked(path):
+        return
     for name in _RUN_FILES:
       if (path / name).exists():
         raise InputError(
-          f"--workdir must be a fresh folder, got {path}, which holds another"
-          f" run ({name})"
+          f"--workdir must be a fresh folder or a run's, got {path}, which has"
+          f" {name} but no {CONFIG_FILE}"
         )
-    existing = path
+    if is_remote(path):
+      return
+    existing = Path(path)
     while not existing.exists() and existing != existing.parent:
       existing = existing.parent
     # Asking for permission is not enough: root has it on a read-only disk.
@@ -47,33 +77,74 @@ def check_workdir(path: Path) -> None:
     ) from error
   except OSError as error:
     raise InputError(
-      f"--workdir must be writable, got {path}: {error.strerror}"
+      f"--workdir must be writable, got {path}: {error.strerror or error}"
     ) from error
 
 
-def create_workdir(path: Path, config: ConfigDict) -> None:
-  """Makes the folder and writes ``config.json``, which no other run may have.
+@contextlib.contextmanager
+def open_workdir(path: epath.Path, config: ConfigDict) -> Iterator[None]:
+  """Makes the folder, writes ``config.json``, and keeps other runs out.
 
   Raises:
-    InputError: if it cannot be written or another run was faster.
+    InputError: if it cannot be written or another run has it.
   """
   try:
     path.mkdir(parents=True, exist_ok=True)
-    with (path / CONFIG_FILE).open("x", encoding="utf-8") as file:
-      json.dump(config.to_dict(), file, indent=2)
-      file.write("\n")
-  except FileExistsError as error:
-    raise InputError(
-      f"--workdir must be a fresh folder, got {path}, which holds another run"
-    ) from error
   except OSError as error:
     raise InputError(
-      f"--workdir must be writable, got {path}: {error.strerror}"
+      f"--workdir must be writable, got {path}: {error.strerror or error}"
     ) from error
+  with _locked(path):
+    if (path / CONFIG_FILE).exists():
+      _check_same(path, config)
+    text = json.dumps(config.to_dict(), indent=2) + "\n"
+    try:
+      write(path / CONFIG_FILE, text)
+    except OSError as error:
+      raise InputError(f"--workdir must be writable: {error}") from error
+    yield
 
 
-def write_json(path: Path, content: Any) -> None:
-  """Writes JSON so that a reader sees the old file or the whole new one."""
-  unfinished = path.with_name(f".{path.name}.tmp")
-  unfinished.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-  unfinished.replace(path)
+def _check_same(path: epath.Path, config: ConfigDict) -> None:
+  """A run goes on with the config it began with, or a longer one."""
+  before = configs.flatten(configs.load(os.fspath(path / CONFIG_FILE)))
+  now = configs.flatten(config)
+  differing = [
+    f"{field} (was {before.get(field)!r}, now {now.get(field)!r})"
+    for field in sorted(before.keys() | now.keys())
+    if before.get(field) != now.get(field)
+    and not field.startswith(_FREE)
+    and not (field == "train.epochs" and now[field] > before[field])
+  ]
+  if differing:
+    raise InputError(
+      f"--workdir {path} holds a run of another config: {', '.join(differing)};"
+      " --force_new starts afresh in a new folder"
+    )
+
+
+@contextlib.contextmanager
+def _locked(path: epath.Path) -> Iterator[None]:
+  """Holds the folder's lock, which the system frees when a process dies.
+
+  There are no locks in buckets.
+
+  Raises:
+    InputError: if a living process has it.
+  """
+  if is_remote(path):
+    yield
+    return
+  descriptor = os.open(path / _LOCK_FILE, os.O_RDWR | os.O_CREAT, 0o644)
+  with open(descriptor, "r+", encoding="utf-8", errors="replace") as file:
+    try:
+      fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+      raise InputError(
+        f"--workdir {path} is in use by another run ({file.read().strip()})"
+      ) from error
+    file.seek(0)
+    file.truncate()
+    file.write(f"process {os.getpid()} on {platform.node()}\n")
+    file.flush()
+    yield

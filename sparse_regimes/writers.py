@@ -1,53 +1,71 @@
 """What a run tells while it trains: JSON lines, TensorBoard, a progress bar."""
 
 import json
-import math
+import os
 import sys
 import time
-from collections.abc import Callable, Mapping
-from pathlib import Path
+from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 import tensorboardX
+from etils import epath
 from tqdm import tqdm
 
+from sparse_regimes.files import is_remote, write
+from sparse_regimes.journal import Record
 from sparse_regimes.pace import Pace, format_seconds
+from sparse_regimes.processes import is_first
 
-# Numbers by name; null where a run has no such quantity.
-Record = dict[str, Any]
-
+METRICS_FILE = "metrics.jsonl"
 # Steps timed before the cost of the run is announced.
 _STEPS_TO_ESTIMATE = 5
 
 
 class MetricWriter:
-  """One record an epoch: a line of ``metrics.jsonl`` and TensorBoard scalars.
+  """``metrics.jsonl``, a line an epoch, and TensorBoard scalars.
+
+  Only the first of several processes writes. TensorBoard's events need a disk:
+  a bucket gets the lines alone.
 
   Args:
     workdir: the run's folder.
+    records: of the epochs before.
+    step: the run goes on from here; TensorBoard drops what came later.
   """
 
-  def __init__(self, workdir: Path):
-    self._lines = (workdir / "metrics.jsonl").open("a", encoding="utf-8")
-    self._tensorboard = tensorboardX.SummaryWriter(str(workdir))
+  def __init__(
+    self, workdir: epath.Path, records: Sequence[Record], *, step: int
+  ):
+    self._path = workdir / METRICS_FILE
+    self._tensorboard = None
+    if not is_first():
+      return
+    self._write_lines(records)
+    if not is_remote(workdir):
+      self._tensorboard = tensorboardX.SummaryWriter(
+        os.fspath(workdir), purge_step=step + 1
+      )
 
-  def write(self, record: Record) -> None:
-    """Appends a record; the file has it when this returns.
+  def write(self, records: Sequence[Record]) -> None:
+    """Writes all records, of which the last is new.
 
-    JSON knows no NaN: what is not finite becomes null.
+    The file is replaced as a whole, so that no line is ever cut or doubled.
     """
-    record = {
-      name: value if value is None or math.isfinite(value) else None
-      for name, value in record.items()
-    }
-    self._lines.write(json.dumps(record, allow_nan=False) + "\n")
-    self._lines.flush()
-    for name, value in record.items():
-      if value is not None and name not in ("epoch", "step"):
-        self._tensorboard.add_scalar(name, value, record["step"])
-    self._tensorboard.flush()
+    if not is_first():
+      return
+    self._write_lines(records)
+    if self._tensorboard is not None:
+      record = records[-1]
+      for name, value in record.items():
+        if value is not None and name not in ("epoch", "step"):
+          self._tensorboard.add_scalar(name, value, record["step"])
+      self._tensorboard.flush()
+
+  def _write_lines(self, records: Sequence[Record]) -> None:
+    lines = (json.dumps(r, allow_nan=False) + "\n" for r in records)
+    write(self._path, "".join(lines))
 
   def __enter__(self) -> Self:
     return self
@@ -58,8 +76,8 @@ class MetricWriter:
     error: BaseException | None,
     traceback: TracebackType | None,
   ) -> None:
-    self._lines.close()
-    self._tensorboard.close()
+    if self._tensorboard is not None:
+      self._tensorboard.close()
 
 
 class Progress:
@@ -70,6 +88,7 @@ class Progress:
     steps_per_epoch: of the run.
     pace: kept up to date with the seconds a step takes.
     describe_cost: what to say of the pace after the first steps.
+    first_step: steps made before this start of the run.
     seconds_between_lines: at most one plain line in this time, besides those
       of :meth:`line`.
   """
@@ -81,6 +100,7 @@ class Progress:
     steps_per_epoch: int,
     pace: Pace,
     describe_cost: Callable[[Pace], str],
+    first_step: int = 0,
     seconds_between_lines: float = 30.0,
   ):
     self._epochs = epochs
@@ -90,16 +110,18 @@ class Progress:
     self._seconds_between_lines = seconds_between_lines
     self._last_line = time.monotonic()
     self._bar = None
-    if sys.stderr.isatty():
+    if sys.stderr.isatty() and is_first():
       self._bar = tqdm(
         total=epochs * steps_per_epoch,
+        initial=first_step,
         dynamic_ncols=True,
         bar_format="{percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} {desc}",
       )
 
-  def start_epoch(self, epoch: int) -> None:
-    """Notes that an epoch, counted from 1, begins to train."""
-    self._epoch, self._epoch_started, self._done = epoch, time.monotonic(), 0
+  def start_epoch(self, epoch: int, steps_before: int = 0) -> None:
+    """Notes that an epoch, counted from 1, begins or goes on to train."""
+    self._epoch, self._epoch_started = epoch, time.monotonic()
+    self._before, self._done = steps_before, 0
 
   def steps(self, metrics: Mapping[str, np.ndarray]) -> None:
     """Shows the last of some steps' metrics, ``[num_steps]`` each."""
@@ -114,7 +136,9 @@ class Progress:
 
     epochs_left = self._epochs - self._epoch + 1
     total = self._epochs * self._steps_per_epoch
-    steps_left = epochs_left * self._steps_per_epoch - self._done
+    steps_left = epochs_left * self._steps_per_epoch - (
+      self._before + self._done
+    )
     left = self._pace.predict(num_steps=steps_left, num_evaluations=epochs_left)
     loss, accuracy, keep_ratio = (
       float(metrics[name][-1]) for name in ("loss", "accuracy", "keep_ratio")
@@ -134,7 +158,8 @@ class Progress:
     """Prints a line that stays."""
     self._last_line = time.monotonic()
     if self._bar is None:
-      print(text, flush=True)
+      if is_first():
+        print(text, flush=True)
     else:
       self._bar.write(text)
 

@@ -7,15 +7,15 @@ PACKAGE = Path(__file__).parent.parent / "sparse_regimes"
 
 ROWS = [
   ["errors"],
-  ["activations", "pace", "kernels"],
+  ["activations", "pace", "kernels", "files", "stopping", "processes"],
   ["selection", "controllers", "losses", "optimizer", "metrics", "data"],
-  ["layers"],
+  ["layers", "mesh"],
   ["models"],
   ["state"],
-  ["step"],
+  ["step", "journal"],
   ["factory"],
-  ["config", "checkpoint", "writers", "workdir"],
-  ["evaluate", "report", "summary"],
+  ["config", "checkpoint", "writers"],
+  ["evaluate", "report", "summary", "workdir", "pauses"],
   ["train"],
   ["main"],
 ]

@@ -1,0 +1,35 @@
+"""Files of a run folder, on a disk or in a bucket."""
+
+import contextlib
+import os
+
+from etils import epath
+
+
+def write(path: epath.Path, content: str | bytes) -> None:
+  """Writes a file so that a reader sees the old one or the whole new one.
+
+  Raises:
+    OSError: if it cannot be written; the old one is intact.
+  """
+  if isinstance(content, str):
+    content = content.encode()
+  if is_remote(path):
+    path.write_bytes(content)  # objects appear whole
+    return
+  unfinished = path.with_name(f".{path.name}.tmp")
+  try:
+    with open(unfinished, "wb") as file:
+      file.write(content)
+      file.flush()
+      os.fsync(file.fileno())
+    unfinished.replace(path)
+  except OSError as error:
+    with contextlib.suppress(OSError):
+      unfinished.unlink()
+    raise OSError(f"{path} could not be written: {error.strerror}") from error
+
+
+def is_remote(path: epath.Path) -> bool:
+  """Whether this is a bucket, such as ``gs://name``."""
+  return "://" in os.fspath(path)

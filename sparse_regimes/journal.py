@@ -1,0 +1,152 @@
+"""What a run remembers besides its ``TrainState``, saved with each checkpoint.
+
+A checkpoint holds the whole log so far, so that the files of a run folder can
+be written anew from any checkpoint: no line is lost, and none is there twice.
+"""
+
+import dataclasses
+import json
+import math
+import zlib
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+# Numbers by name; null where a run has no such quantity.
+Record = dict[str, Any]
+
+STEP_METRICS = ("loss", "accuracy", "nonzero", "keep_ratio", "skipped")
+
+# The names of ``metrics.jsonl``, in their order.
+RECORD_NAMES = (
+  "epoch",
+  "step",
+  "learning_rate",
+  "keep_ratio",
+  "ema_accuracy",
+  "best_ema_accuracy",
+  "cooldown",
+  "train_loss",
+  "train_accuracy",
+  "train_nonzero",
+  "test_sparse_loss",
+  "test_sparse_accuracy",
+  "test_sparse_nonzero",
+  "test_dense_loss",
+  "test_dense_accuracy",
+  "test_dense_nonzero",
+  "images_per_second",
+)
+
+
+def dense_accuracy(record: Record) -> tuple[float, int]:
+  """What the best epoch is best at; of equals the latest is taken."""
+  accuracy = record["test_dense_accuracy"]
+  return -math.inf if accuracy is None else accuracy, record["epoch"]
+
+
+@dataclasses.dataclass
+class Journal:
+  """The log of a run up to some step.
+
+  Attributes:
+    step: training steps made.
+    records: one a finished epoch.
+    epoch_steps: the metrics of the current epoch's steps, lists by name.
+    compressions: how often the keep ratio fell from one step to the next.
+    resets: how often it rose.
+    last_keep_ratio: seen last; None before the first step.
+    lowest_keep_ratio: seen so far.
+    skipped: steps whose loss or gradient was not finite.
+    seconds: wall clock of all starts of the run up to this step.
+  """
+
+  step: int = 0
+  records: list[Record] = dataclasses.field(default_factory=list)
+  epoch_steps: dict[str, list[float]] = dataclasses.field(
+    default_factory=lambda: {name: [] for name in STEP_METRICS}
+  )
+  compressions: int = 0
+  resets: int = 0
+  last_keep_ratio: float | None = None
+  lowest_keep_ratio: float = 1.0
+  skipped: int = 0
+  seconds: float = 0.0
+
+  def add_steps(self, metrics: Mapping[str, np.ndarray]) -> None:
+    """Appends steps of the current epoch.
+
+    Args:
+      metrics: ``[num_steps]`` each, by the names of ``STEP_METRICS``.
+    """
+    self.step += len(metrics["loss"])
+    for name, values in self.epoch_steps.items():
+      values.extend(np.asarray(metrics[name], np.float64).tolist())
+    for keep_ratio in metrics["keep_ratio"]:
+      self.see_keep_ratio(float(keep_ratio))
+    self.skipped += int(np.sum(metrics["skipped"]))
+
+  def see_keep_ratio(self, keep_ratio: float) -> None:
+    """Counts a compression or a reset if the budget is not what it was."""
+    if self.last_keep_ratio is not None:
+      self.compressions += keep_ratio < self.last_keep_ratio
+      self.resets += keep_ratio > self.last_keep_ratio
+    self.last_keep_ratio = keep_ratio
+    self.lowest_keep_ratio = min(self.lowest_keep_ratio, keep_ratio)
+
+  def end_epoch(self, record: Record) -> None:
+    """Appends the record of the current epoch, and starts the next."""
+    self.records.append(finite(record))
+    self.epoch_steps = {name: [] for name in STEP_METRICS}
+
+  def mean(self, name: str) -> float:
+    """The mean of a metric over the epoch's steps that were not skipped."""
+    values = np.array(self.epoch_steps[name])
+    counted = values[np.array(self.epoch_steps["skipped"]) == 0]
+    return float(counted.mean()) if counted.size else math.nan
+
+  @property
+  def best(self) -> Record | None:
+    """The record of the best epoch, by dense test accuracy."""
+    return max(self.records, key=dense_accuracy, default=None)
+
+  def to_json(self) -> dict[str, Any]:
+    """Itself for JSON, with a checksum; NaN and infinity are null."""
+    fields = dataclasses.asdict(self)
+    fields["epoch_steps"] = {
+      name: [v if math.isfinite(v) else None for v in values]
+      for name, values in self.epoch_steps.items()
+    }
+    return fields | {"checksum": _checksum(fields)}
+
+  @classmethod
+  def from_json(cls, content: Any) -> "Journal":
+    """Reads what :meth:`to_json` gave.
+
+    Raises:
+      ValueError: if it is anything else.
+    """
+    names = {field.name for field in dataclasses.fields(cls)}
+    if not isinstance(content, dict) or set(content) != names | {"checksum"}:
+      raise ValueError("the journal's fields are not those of a journal")
+    fields = {name: content[name] for name in names}
+    if content["checksum"] != _checksum(fields):
+      raise ValueError("the journal's checksum does not match its content")
+    fields["epoch_steps"] = {
+      name: [math.nan if v is None else v for v in values]
+      for name, values in fields["epoch_steps"].items()
+    }
+    return cls(**fields)
+
+
+def finite(record: Record) -> Record:
+  """The record with null for what is not finite: JSON knows no NaN."""
+  return {
+    name: value if value is None or math.isfinite(value) else None
+    for name, value in record.items()
+  }
+
+
+def _checksum(fields: Mapping[str, Any]) -> int:
+  return zlib.crc32(json.dumps(fields, sort_keys=True).encode())
