@@ -10,7 +10,6 @@ import numpy as np
 import orbax.checkpoint as ocp
 from etils import epath
 from jax import lax
-from orbax.checkpoint import checkpoint_managers
 
 from sparse_regimes.errors import InputError, one_of
 from sparse_regimes.journal import Journal, Record
@@ -263,9 +262,9 @@ def _make_manager(
   return ocp.CheckpointManager(
     (workdir / FOLDER).absolute(),
     options=ocp.CheckpointManagerOptions(
-      preservation_policy=policy or checkpoint_managers.PreserveAll(),
+      preservation_policy=policy,
       cleanup_tmp_directories=policy is not None,
-      read_only=policy is None,
+      create=policy is not None,
     ),
     item_names=("state", "journal"),
   )

@@ -95,8 +95,8 @@ def _run(args: argparse.Namespace, overrides: Sequence[str]) -> None:
     return
   if args.config is None:
     raise InputError("--config must be a config file, got nothing")
-  config = configs.load(args.config, overrides)
   processes.initialize(args.coordinator, args.num_processes, args.process_id)
+  config = configs.load(args.config, overrides)
 
   def choose_workdir() -> str:
     workdir = args.workdir or fresh_workdir(Path(args.config).stem)

@@ -59,8 +59,12 @@ class Pauses:
     steps = num_steps - self._saved_step
     return self._stopping or save or 0 < self._config.every_steps <= steps
 
-  def save(self, state: TrainState) -> None:
-    """Saves the state and the journal up to it, and stops if that was asked.
+  def save(self, state: TrainState, *, stopping: bool = False) -> None:
+    """Saves the state and the journal up to it, and stops if that was agreed.
+
+    Args:
+      state: to be saved.
+      stopping: whether the caller is about to stop.
 
     Raises:
       Stopped: when the state is safely there.
@@ -69,7 +73,7 @@ class Pauses:
     self._journal.seconds = time.monotonic() - self._clock_started
     self._checkpoints.save(state, self._journal)
     self._saved_at, self._saved_step = time.monotonic(), self._journal.step
-    if self._stopping or self._stop.requested is not None:
+    if self._stopping or stopping:
       self._checkpoints.wait()
       raise Stopped(self._stop.requested or SIGTERM)
 

@@ -111,6 +111,8 @@ def train(
         f"resumed     after step {journal.step:,}, with"
         f" {len(journal.records)} of {epochs} epochs finished"
       )
+      if len(journal.records) == epochs:
+        return _finish(config, workdir, journal)
     for line in summary.describe_setup(
       config,
       data,
@@ -204,8 +206,7 @@ def train(
           for ratio in (keep_ratio, 1.0)
         )
       except Stopped:
-        pauses.save(state)
-        raise
+        pauses.save(state, stopping=True)
       pace.seconds_per_evaluation = time.monotonic() - evaluation_started
 
       # --- Record -----------------------------------------------------------
@@ -233,12 +234,8 @@ def train(
         drawn = time.monotonic()
       pauses.end_epoch(state, is_last=is_last)
 
-    # --- Summary ------------------------------------------------------------
     checkpoints.wait()
-    result = summary.summarize(config, journal)
-    if processes.is_first():
-      write(workdir / SUMMARY_FILE, json.dumps(result, indent=2) + "\n")
-    return result
+    return _finish(config, workdir, journal)
 
 
 def default_steps_per_call(backend: str, steps_per_epoch: int) -> int:
@@ -297,6 +294,16 @@ def unfinished_record(journal: Journal, epoch: int) -> Record:
     "train_nonzero": journal.mean("nonzero"),
   }
   return finite({name: known.get(name) for name in RECORD_NAMES})
+
+
+def _finish(
+  config: ConfigDict, workdir: epath.Path, journal: Journal
+) -> dict[str, Any]:
+  """Writes the summary of a finished run."""
+  result = summary.summarize(config, journal)
+  if processes.is_first():
+    write(workdir / SUMMARY_FILE, json.dumps(result, indent=2) + "\n")
+  return result
 
 
 def _chunks(indices: np.ndarray, size: int) -> Iterator[np.ndarray]:
