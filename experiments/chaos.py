@@ -52,6 +52,7 @@ class Run:
     self.log = workdir.with_suffix(".log")
 
   def start(self) -> None:
+    """Starts the process, or starts it again."""
     command = [
       *(sys.executable, "-u", "-m", "sparse_regimes.main"),
       f"--config={ROOT / 'configs' / 'smoke.py'}",
@@ -107,11 +108,14 @@ class Run:
       time.sleep(rng.uniform(0, 0.5))
     else:
       self.wait_for(
-        lambda: self.num_lines() > lines
-        or (self.workdir / ".metrics.jsonl.tmp").exists()
+        lambda: (
+          self.num_lines() > lines
+          or (self.workdir / ".metrics.jsonl.tmp").exists()
+        )
       )
 
   def num_lines(self) -> int:
+    """Of the log."""
     try:
       return (self.workdir / "metrics.jsonl").read_text().count("\n")
     except FileNotFoundError:

@@ -129,9 +129,10 @@ class Checkpoints:
     return None
 
   def _failure(self, error: Exception) -> OSError:
+    cause = "" if jax.process_count() == 1 else ", or another process ended"
     return OSError(
-      f"a checkpoint could not be saved below {self._workdir / FOLDER}; the"
-      f" ones before it are intact ({_reason(error)})"
+      f"a checkpoint could not be saved below {self._workdir / FOLDER}{cause};"
+      f" the ones before it are intact ({_reason(error)})"
     )
 
 

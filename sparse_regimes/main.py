@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
+from absl import logging
 from etils import epath
 
 from sparse_regimes import config as configs
@@ -62,6 +63,8 @@ def main(argv: Sequence[str] | None = None) -> int:
   processes_group.add_argument("--coordinator", help="host:port of process 0")
   processes_group.add_argument("--num_processes", type=int)
   processes_group.add_argument("--process_id", type=int, help="from 0")
+  # Orbax logs the tracebacks of what is reported below in a line.
+  logging.set_verbosity(logging.FATAL)
   try:
     args, rest = parser.parse_known_args(argv)
     _run(args, configs.parse_overrides(rest))
@@ -109,7 +112,9 @@ def _run(args: argparse.Namespace, overrides: Sequence[str]) -> None:
   workdir = epath.Path(processes.on_first(choose_workdir))
   log = print if processes.is_first() else lambda _: None
   log(f"run folder  {workdir}")
-  log(describe_summary(train(config, workdir, log), workdir))
+  with processes.named_if_lost():
+    result = train(config, workdir, log)
+  log(describe_summary(result, workdir))
   processes.shut_down()
 
 

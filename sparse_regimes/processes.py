@@ -1,8 +1,9 @@
 """Several processes that train together: how they meet and agree."""
 
+import contextlib
 import importlib.util
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +61,25 @@ def shut_down() -> None:
   """Parts from the other processes, so that none takes this one for dead."""
   if jax.distributed.is_initialized():
     jax.distributed.shutdown()
+
+
+@contextlib.contextmanager
+def named_if_lost() -> Iterator[None]:
+  """Says of which process an error is, where the cause is likely another.
+
+  Raises:
+    OSError: for errors of JAX's runtime, if there are several processes.
+  """
+  try:
+    yield
+  except (RuntimeError, ValueError) as error:
+    if jax.process_count() == 1 or isinstance(error, InputError):
+      raise
+    reason = " ".join(str(error).split())[:200]
+    raise OSError(
+      f"process {jax.process_index()} of {jax.process_count()} could not go on,"
+      f" most likely because another process ended ({reason})"
+    ) from error
 
 
 def is_first() -> bool:

@@ -1,46 +1,232 @@
+import shutil
+
 import chex
 import jax
+import numpy as np
 import pytest
+from etils import epath
+from journal_test import record
 from tiny import TinyNet, tiny_state
 
 from sparse_regimes import checkpoint, controllers
+from sparse_regimes.checkpoint import Checkpoints
 from sparse_regimes.errors import InputError
+from sparse_regimes.journal import Journal
+from sparse_regimes.mesh import (
+  described,
+  make_mesh,
+  place_state,
+  state_shardings,
+)
 from sparse_regimes.optimizer import sgd
 
 
 def state_at(step):
   state = tiny_state(TinyNet(), sgd(0.1), controllers.strategy1())
-  return state.replace(step=state.step + step)
+  params = jax.tree.map(lambda x: x + 0.001 * step, state.params)
+  return state.replace(step=state.step + step, params=params)
+
+
+def template(num_devices=1, parameters="replicated"):
+  state = state_at(0)
+  mesh = make_mesh(16, num_devices)
+  return described(state, state_shardings(state, mesh, parameters))
+
+
+def journal_at(epoch, accuracies):
+  journal = Journal(step=2 * epoch)
+  for e in range(1, epoch + 1):
+    journal.end_epoch(record(e, accuracies[e - 1]))
+  return journal
+
+
+def save_epochs(folder, accuracies, *, keep=1):
+  """One checkpoint an epoch of two steps: their numbers are 3, 6, 9, ..."""
+  with Checkpoints(folder, keep=keep) as checkpoints:
+    for epoch in range(1, len(accuracies) + 1):
+      checkpoints.save(state_at(2 * epoch), journal_at(epoch, accuracies))
+
+
+def assert_states_equal(state, expected):
+  chex.assert_trees_all_equal_structs(state, expected)
+  assert state.rng.dtype == expected.rng.dtype
+  key_data = jax.random.key_data
+  chex.assert_trees_all_equal(
+    jax.device_get(state.replace(rng=key_data(state.rng))),
+    jax.device_get(expected.replace(rng=key_data(expected.rng))),
+  )
 
 
 def test_the_last_and_the_best_are_kept_and_come_back_whole(tmp_path):
-  accuracies = {1: 0.2, 2: 0.5, 3: 0.4, 4: 0.3}
-  with checkpoint.make_manager(tmp_path) as manager:
-    for epoch, accuracy in accuracies.items():
-      record = {"test_dense_accuracy": accuracy, "epoch": epoch}
-      checkpoint.save(manager, epoch, state_at(epoch), record)
-  names = {path.name for path in (tmp_path / "checkpoints").iterdir()}
-  assert names == {"2", "4"}
-  template = jax.eval_shape(lambda: state_at(0))
-  for which, expected in (("best", 2), ("last", 4)):
-    epoch, state = checkpoint.restore(tmp_path, which, template)
-    assert epoch == expected
-    wanted = state_at(expected)
-    assert state.rng.dtype == wanted.rng.dtype
-    chex.assert_trees_all_equal_structs(state, wanted)
-    as_data = jax.random.key_data
-    chex.assert_trees_all_equal(
-      state.replace(rng=as_data(state.rng)),
-      wanted.replace(rng=as_data(wanted.rng)),
+  folder = epath.Path(tmp_path)
+  save_epochs(folder, [0.2, 0.5, 0.4, 0.3])
+  assert {p.name for p in (folder / "checkpoints").iterdir()} == {"6", "12"}
+  for which, epoch in (("best", 2), ("last", 4)):
+    state, journal = checkpoint.restore(folder, which, state_at(0))
+    assert len(journal.records) == epoch
+    assert_states_equal(state, state_at(2 * epoch))
+
+
+def test_the_last_few_are_kept(tmp_path):
+  save_epochs(epath.Path(tmp_path), [0.5, 0.4, 0.3, 0.2], keep=2)
+  names = {p.name for p in (tmp_path / "checkpoints").iterdir()}
+  assert names == {"3", "9", "12"}
+
+
+@pytest.mark.parametrize("parameters", ["replicated", "sharded"])
+@pytest.mark.parametrize("num_devices", [1, 4])
+def test_saved_on_eight_devices_read_on_fewer(
+  tmp_path, num_devices, parameters
+):
+  folder = epath.Path(tmp_path)
+  state = state_at(2)
+  mesh = make_mesh(16, 8)
+  placed = place_state(state, state_shardings(state, mesh, parameters))
+  with Checkpoints(folder, keep=1) as checkpoints:
+    checkpoints.save(placed, journal_at(1, [0.5]))
+  with Checkpoints(folder, keep=1) as checkpoints:
+    restored, _ = checkpoints.restore_latest(
+      template(num_devices, parameters), print
     )
+  assert_states_equal(restored, state)
+  assert len(restored.step.sharding.device_set) == num_devices
+
+
+def truncate(folder):
+  largest = max(files_of(folder), key=lambda p: p.stat().st_size)
+  largest.write_bytes(largest.read_bytes()[: largest.stat().st_size // 2])
+
+
+def remove_one(folder):
+  (folder / "state" / "_METADATA").unlink()
+
+
+def remove_arrays(folder):
+  max(files_of(folder), key=lambda p: p.stat().st_size).unlink()
+
+
+def flip(folder):
+  largest = max(files_of(folder), key=lambda p: p.stat().st_size)
+  content = bytearray(largest.read_bytes())
+  for i in range(0, len(content), 97):
+    content[i] ^= 0xFF
+  largest.write_bytes(bytes(content))
+
+
+def change_journal(folder):
+  path = folder / "journal" / "metadata"
+  path.write_text(path.read_text().replace('"step": 6', '"step": 7'))
+
+
+def empty(folder):
+  shutil.rmtree(folder)
+  folder.mkdir()
+
+
+def files_of(folder):
+  return [p for p in folder.rglob("*") if p.is_file()]
+
+
+@pytest.mark.parametrize(
+  "damage",
+  [truncate, remove_one, remove_arrays, flip, change_journal, empty],
+)
+def test_of_damaged_checkpoints_the_one_before_is_taken(tmp_path, damage):
+  folder = epath.Path(tmp_path)
+  save_epochs(folder, [0.2, 0.3, 0.4], keep=2)
+  damage(tmp_path / "checkpoints" / "9")
+  lines = []
+  with Checkpoints(folder, keep=2) as checkpoints:
+    state, journal = checkpoints.restore_latest(template(), lines.append)
+    assert "checkpoint  9 is damaged: skipped (" in lines[0]
+    assert len(journal.records) == 2
+    assert_states_equal(state, state_at(4))
+    # The place is free for the run to come by again, and nothing is lost.
+    checkpoints.save(state_at(6), journal_at(3, [0.2, 0.3, 0.4]))
+  assert [p.name for p in (tmp_path / "damaged_checkpoints").iterdir()] == [
+    "9-0"
+  ]
+  state, _ = checkpoint.restore(folder, "last", template())
+  assert_states_equal(state, state_at(6))
+
+
+def test_one_flipped_bit_of_an_array_shows(tmp_path):
+  state = state_at(1)
+  before = checkpoint.digest(state)
+  for path in (("Dense_0", "kernel"), ("Dense_1", "bias")):
+    params = jax.device_get(state.params)
+    leaf = np.array(params[path[0]][path[1]])
+    leaf.reshape(-1).view(np.uint32)[-1] ^= 1 << 31
+    params[path[0]][path[1]] = leaf
+    after = checkpoint.digest(state.replace(params=params))
+    assert sum(a != b for a, b in zip(before, after, strict=True)) == 1
+
+
+def test_the_digest_does_not_depend_on_the_sharding():
+  state = state_at(1)
+  mesh = make_mesh(16, 8)
+  placed = place_state(state, state_shardings(state, mesh, "sharded"))
+  assert checkpoint.digest(placed) == checkpoint.digest(state)
+
+
+def test_an_unfinished_save_is_named_and_cleared_away(tmp_path):
+  folder = epath.Path(tmp_path)
+  save_epochs(folder, [0.2])
+  unfinished = tmp_path / "checkpoints" / "6.orbax-checkpoint-tmp"
+  unfinished.mkdir()
+  lines = []
+  with Checkpoints(folder, keep=1) as checkpoints:
+    _, journal = checkpoints.restore_latest(template(), lines.append)
+  assert lines == [
+    "checkpoint  6.orbax-checkpoint-tmp was not finished: skipped"
+  ]
+  assert len(journal.records) == 1
+  assert not unfinished.exists()
+
+
+def test_if_all_are_damaged_nothing_is_touched(tmp_path):
+  folder = epath.Path(tmp_path)
+  save_epochs(folder, [0.2])
+  flip(tmp_path / "checkpoints" / "3")
+  with (
+    pytest.raises(InputError, match=r"where none can .* --force_new"),
+    Checkpoints(folder, keep=1) as checkpoints,
+  ):
+    checkpoints.restore_latest(template(), print)
+  assert (tmp_path / "checkpoints" / "3").is_dir()
+
+
+def test_without_checkpoints_there_is_nothing_to_restore(tmp_path):
+  with Checkpoints(epath.Path(tmp_path), keep=1) as checkpoints:
+    assert checkpoints.restore_latest(template(), print) is None
+
+
+def save_and_wait(checkpoints, epoch):
+  checkpoints.save(state_at(2 * epoch), journal_at(epoch, [0.2] * epoch))
+  checkpoints.wait()
+
+
+def test_a_save_that_fails_is_an_error_and_the_one_before_intact(tmp_path):
+  folder = epath.Path(tmp_path)
+  save_epochs(folder, [0.2])
+  with Checkpoints(folder, keep=1) as checkpoints:
+    # A file where the folder has to be: even root cannot write below it.
+    (tmp_path / "checkpoints").rename(tmp_path / "aside")
+    (tmp_path / "checkpoints").touch()
+    with pytest.raises(OSError, match="a checkpoint could not be saved below"):
+      save_and_wait(checkpoints, 2)
+    (tmp_path / "checkpoints").unlink()
+    (tmp_path / "aside").rename(tmp_path / "checkpoints")
+  state, _ = checkpoint.restore(folder, "last", template())
+  assert_states_equal(state, state_at(2))
 
 
 def test_what_is_missing_is_named(tmp_path):
-  template = jax.eval_shape(lambda: state_at(0))
+  folder = epath.Path(tmp_path)
   with pytest.raises(InputError, match="--checkpoint must be one of best, las"):
-    checkpoint.restore(tmp_path, "worst", template)
+    checkpoint.restore(folder, "worst", template())
   with pytest.raises(InputError, match="must hold a run with checkpoints"):
-    checkpoint.restore(tmp_path, "best", template)
+    checkpoint.restore(folder, "best", template())
   (tmp_path / "checkpoints").mkdir()
   with pytest.raises(InputError, match="must hold a finished checkpoint"):
-    checkpoint.restore(tmp_path, "best", template)
+    checkpoint.restore(folder, "best", template())

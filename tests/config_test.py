@@ -90,7 +90,10 @@ def test_shipped_configs_go_by_name():
     ("train.epochs", "train.epochs must be given as train.epochs=VALUE"),
     ("seed=-1", "seed must be in \\[0, 4294967295\\], got -1"),
     ("eval.batch_size=0", "eval.batch_size must be in \\[1, 1000000\\], got"),
-    ("checkpoint.every_epochs=0", "checkpoint.every_epochs must be at least"),
+    ("checkpoint.every_epochs=-1", "checkpoint.every_epochs must be at least"),
+    ("checkpoint.keep=0", "checkpoint.keep must be in \\[1, 1000\\], got 0"),
+    ("train.parameters=split", "train.parameters must be one of replicated"),
+    ("train.on_nonfinite=go", "train.on_nonfinite must be one of stop, skip"),
     ("=3", "config has no field ''"),
   ],
 )

@@ -57,3 +57,14 @@ def parity():
 def _fresh_trace_counter():
   """chex counts traces by name, across the cases of one test."""
   chex.clear_trace_counter()
+
+
+@pytest.fixture(scope="module")
+def compile_once(tmp_path_factory):
+  """Processes started by a test share their programs, and have one device."""
+  with pytest.MonkeyPatch.context() as patch:
+    cache = tmp_path_factory.mktemp("compiled")
+    patch.delenv("XLA_FLAGS", raising=False)
+    patch.setenv("JAX_COMPILATION_CACHE_DIR", str(cache))
+    patch.setenv("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+    yield

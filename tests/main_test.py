@@ -3,11 +3,6 @@
 import contextlib
 import io
 import json
-import os
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +19,6 @@ NAMES = {
   *("test_sparse_loss", "test_sparse_accuracy", "test_sparse_nonzero"),
   *("test_dense_loss", "test_dense_accuracy", "test_dense_nonzero"),
 }
-COMMAND = (sys.executable, "-m", "sparse_regimes.main", SMOKE)
 
 
 @pytest.fixture(scope="module")
@@ -53,6 +47,9 @@ def test_a_run_writes_what_is_promised(run):
   assert json.loads((workdir / "config.json").read_text())["train"] == {
     "batch_size": 320,
     "epochs": 3,
+    "num_devices": 0,
+    "on_nonfinite": "stop",
+    "parameters": "replicated",
     "steps_per_call": 0,
   }
   assert [r["epoch"] for r in records] == [1, 2, 3]
@@ -160,11 +157,23 @@ def test_bad_input_is_one_line_and_exit_code_2(
   assert not list(tmp_path.iterdir()), "something was written"
 
 
-def test_a_folder_with_a_run_is_refused_and_left_alone(run, capsys):
+def test_a_finished_run_is_left_as_it_is(run, capsys):
+  workdir, records, _ = run
+  arguments = [SMOKE, f"--workdir={workdir}", "--config.train.batch_size=320"]
+  assert main(arguments) == 0
+  out = capsys.readouterr().out
+  assert "resumed     after step 12, with 3 of 3 epochs finished" in out
+  assert "compiled" not in out
+  assert records_of(workdir) == records
+
+
+def test_a_run_of_another_config_is_refused_and_left_alone(run, capsys):
   workdir, _, _ = run
   before = sorted(p.name for p in workdir.iterdir())
-  assert main([SMOKE, f"--workdir={workdir}"]) == 2
-  assert "holds another run" in capsys.readouterr().err
+  assert main([SMOKE, f"--workdir={workdir}", "--config.seed=1"]) == 2
+  error = capsys.readouterr().err
+  assert "seed (was 0, now 1), train.batch_size (was 320, now 128)" in error
+  assert "--force_new" in error
   assert sorted(p.name for p in workdir.iterdir()) == before
 
 
@@ -173,31 +182,3 @@ def test_bad_eval_arguments(run, capsys):
   for argument in ("--keep_ratios=2", "--checkpoint=worst"):
     assert main(["--mode=eval", f"--workdir={workdir}", argument]) == 2
     assert argument.split("=")[0] in capsys.readouterr().err
-
-
-def test_interrupt_ends_quietly(tmp_path):
-  process = subprocess.Popen(
-    [
-      sys.executable,
-      "-m",
-      "sparse_regimes.main",
-      SMOKE,
-      f"--workdir={tmp_path / 'run'}",
-      "--config.train.epochs=1000",
-    ],
-    stdout=subprocess.PIPE,
-    stderr=subprocess.PIPE,
-    text=True,
-    env=os.environ | {"PYTHONUNBUFFERED": "1"},
-    cwd=ROOT,
-  )
-  for line in process.stdout:
-    if line.startswith("epoch "):
-      break
-  time.sleep(0.5)
-  process.send_signal(signal.SIGINT)
-  _, error = process.communicate(timeout=60)
-  assert process.returncode == 130
-  assert "interrupted" in error
-  assert "Traceback" not in error
-  assert (tmp_path / "run" / "metrics.jsonl").read_text().endswith("}\n")

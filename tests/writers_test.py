@@ -8,26 +8,29 @@ from sparse_regimes.writers import MetricWriter, Progress
 RECORD = {"epoch": 1, "step": 10, "keep_ratio": 0.5, "cooldown": None}
 
 
+def lines_of(folder):
+  lines = (folder / "metrics.jsonl").read_text().splitlines()
+  return [json.loads(line) for line in lines]
+
+
 def test_a_line_is_on_disk_as_soon_as_it_is_written(tmp_path):
-  with MetricWriter(tmp_path) as writer:
-    writer.write(RECORD)
-    lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
-    assert [json.loads(line) for line in lines] == [RECORD]
-    writer.write(RECORD | {"epoch": 2})
-  assert len((tmp_path / "metrics.jsonl").read_text().splitlines()) == 2
+  second = RECORD | {"epoch": 2, "step": 20}
+  with MetricWriter(tmp_path, [], step=0) as writer:
+    writer.write([RECORD])
+    assert lines_of(tmp_path) == [RECORD]
+    writer.write([RECORD, second])
+  assert lines_of(tmp_path) == [RECORD, second]
 
 
-def test_what_is_not_finite_is_null(tmp_path):
-  with MetricWriter(tmp_path) as writer:
-    writer.write(RECORD | {"keep_ratio": float("nan")})
-  assert json.loads((tmp_path / "metrics.jsonl").read_text()) == RECORD | {
-    "keep_ratio": None
-  }
+def test_a_run_that_goes_on_has_the_lines_up_to_there(tmp_path):
+  (tmp_path / "metrics.jsonl").write_text('{"epoch": 1}\n{"epoch": 2}\n{"ep')
+  with MetricWriter(tmp_path, [RECORD], step=10):
+    assert lines_of(tmp_path) == [RECORD]
 
 
 def test_tensorboard_gets_the_numbers(tmp_path):
-  with MetricWriter(tmp_path) as writer:
-    writer.write(RECORD)
+  with MetricWriter(tmp_path, [], step=0) as writer:
+    writer.write([RECORD])
   (events,) = tmp_path.glob("events.out.tfevents.*")
   assert b"keep_ratio" in events.read_bytes()
   assert b"cooldown" not in events.read_bytes()

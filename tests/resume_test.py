@@ -1,0 +1,78 @@
+"""A run is stopped, spoilt or extended, and goes on as if it had not been."""
+
+import json
+import shutil
+import signal
+import time
+
+import pytest
+from running import read_until, records_of, run, start
+
+pytestmark = pytest.mark.usefixtures("compile_once")
+
+
+@pytest.fixture(scope="module")
+def undisturbed(compile_once, tmp_path_factory):
+  workdir = tmp_path_factory.mktemp("undisturbed") / "run"
+  run(workdir, "--config.train.epochs=2")
+  return workdir
+
+
+def test_asked_to_stop_it_saves_and_goes_on(tmp_path, undisturbed):
+  with start(tmp_path / "run", "--config.train.epochs=2") as process:
+    # Not an epoch has ended, so what it has was saved because it was asked.
+    read_until(process, "estimate")
+    asked = time.monotonic()
+    process.send_signal(signal.SIGINT)
+    _, error = process.communicate(timeout=60)
+  assert time.monotonic() - asked < 30
+  assert process.returncode == 130
+  assert error.splitlines() == [
+    "SIGINT: finishing the step and saving; once more to end at once",
+    "stopped by SIGINT",
+  ]
+  out = run(tmp_path / "run", "--config.train.epochs=2")
+  assert "resumed     after step" in out
+  for record, wanted in zip(
+    records_of(tmp_path / "run"), records_of(undisturbed), strict=True
+  ):
+    # The clock decides this, and nothing else differs.
+    assert record | {"images_per_second": 0} == wanted | {
+      "images_per_second": 0
+    }
+
+
+def test_more_epochs_go_on_from_the_last(tmp_path, undisturbed):
+  workdir = tmp_path / "run"
+  shutil.copytree(undisturbed, workdir)
+  out = run(workdir, "--config.train.epochs=3")
+  assert "resumed     after step 20, with 2 of 3 epochs" in out
+  assert [r["epoch"] for r in records_of(workdir)] == [1, 2, 3]
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(tmp_path):
+  workdir = tmp_path / "run"
+  arguments = [
+    "--config.train.epochs=2",
+    "--config.model.norm=none",
+    "--config.optimizer.learning_rate=1e12",
+  ]
+  for _ in range(2):
+    # The second time: no state that is spoilt was saved to go on from.
+    with start(workdir, *arguments) as process:
+      _, error = process.communicate()
+    assert process.returncode == 3
+    assert error.startswith(
+      "error: the training loss was not finite in epoch 1"
+    )
+    (record,) = records_of(workdir)
+    assert record["train_loss"] is None
+    assert record["test_dense_accuracy"] is None
+    assert 1 < record["step"] < 6
+
+  out = run(
+    workdir, *arguments, "--config.train.on_nonfinite=skip", "--force_new"
+  )
+  summary = json.loads((tmp_path / "run-2" / "summary.json").read_text())
+  assert 10 < summary["skipped_steps"] < 20
+  assert "steps skipped so far: not finite" in out
