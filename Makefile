@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: quickstart test check format bench wheel clean
+.PHONY: quickstart test check format bench chaos fuzz wheel clean
 
 quickstart: $(VENV)/.package  ## train a small network on embedded images
 	$(BIN)/python -m sparse_regimes.main --config=configs/quickstart.py
@@ -21,6 +21,12 @@ check: $(VENV)/.test  ## lint and type-check, as the tests do
 format: $(VENV)/.test
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+chaos: $(VENV)/.test  ## kill a run twenty times; it must end as if it had not been
+	$(BIN)/python experiments/chaos.py --write
+
+fuzz: $(VENV)/.test  ## ten thousand spoilt inputs for every reader
+	$(BIN)/python -m pytest --hypothesis-profile=fuzz tests/fuzz_test.py tests/data/data_fuzz_test.py
 
 bench: $(VENV)/.test  ## time the selection and the step on this machine
 	$(BIN)/python experiments/bench_selection.py

@@ -12,7 +12,7 @@ from etils import epath
 from jax import lax
 
 from sparse_regimes.errors import InputError, one_of
-from sparse_regimes.journal import Journal, Record
+from sparse_regimes.journal import MAX_BYTES, Journal, Record
 from sparse_regimes.processes import on_first
 from sparse_regimes.state import TrainState
 
@@ -274,16 +274,19 @@ def _make_manager(
 def _read(
   manager: ocp.CheckpointManager, number: int, template: TrainState
 ) -> tuple[TrainState, Journal]:
+  _check_size(manager, number)
   restored = manager.restore(
     number,
     args=ocp.args.Composite(
       state=ocp.args.StandardRestore(template), journal=ocp.args.JsonRestore()
     ),
   )
-  content = dict(restored.journal)
-  expected, found = content.pop("digest"), digest(restored.state)
+  content = _object(restored.journal)
+  expected, found = content.pop("digest", None), digest(restored.state)
   journal = Journal.from_json(content)
   if expected != found:
+    if not isinstance(expected, list) or len(expected) != len(found):
+      raise ValueError("the journal has no checksums of these arrays")
     paths, _ = jax.tree.flatten_with_path(template)
     raise ValueError(
       "the checksum of "
@@ -297,13 +300,27 @@ def _read(
   return restored.state, journal
 
 
-def _read_journal(manager: ocp.CheckpointManager, step: int) -> Journal:
+def _read_journal(manager: ocp.CheckpointManager, number: int) -> Journal:
+  _check_size(manager, number)
   restored = manager.restore(
-    step, args=ocp.args.Composite(journal=ocp.args.JsonRestore())
+    number, args=ocp.args.Composite(journal=ocp.args.JsonRestore())
   )
-  content = dict(restored.journal)
-  content.pop("digest")
+  content = _object(restored.journal)
+  content.pop("digest", None)
   return Journal.from_json(content)
+
+
+def _check_size(manager: ocp.CheckpointManager, number: int) -> None:
+  """Before anything is read into memory."""
+  path = epath.Path(manager.directory) / str(number) / "journal" / "metadata"
+  if path.stat().length > MAX_BYTES:
+    raise ValueError(f"the journal has more than {MAX_BYTES} bytes")
+
+
+def _object(content: Any) -> dict[str, Any]:
+  if not isinstance(content, dict):
+    raise ValueError("the journal is not a JSON object")
+  return dict(content)
 
 
 def _unfinished(workdir: epath.Path) -> list[str]:

@@ -12,9 +12,15 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+from etils import epath
+
+from sparse_regimes.errors import InputError
 
 # Numbers by name; null where a run has no such quantity.
 Record = dict[str, Any]
+
+# No log is longer: 100,000 epochs have some 50 MB.
+MAX_BYTES = 1 << 28
 
 STEP_METRICS = ("loss", "accuracy", "nonzero", "keep_ratio", "skipped")
 
@@ -133,11 +139,42 @@ class Journal:
     fields = {name: content[name] for name in names}
     if content["checksum"] != _checksum(fields):
       raise ValueError("the journal's checksum does not match its content")
+    _check(fields)
     fields["epoch_steps"] = {
       name: [math.nan if v is None else v for v in values]
       for name, values in fields["epoch_steps"].items()
     }
     return cls(**fields)
+
+
+def read_records(path: epath.Path) -> list[Record]:
+  """Reads the ``metrics.jsonl`` of a run, whoever wrote it.
+
+  Raises:
+    InputError: naming the line that is no record, or what else is wrong.
+  """
+  try:
+    if path.stat().length > MAX_BYTES:
+      raise InputError(f"{path} must have at most {MAX_BYTES} bytes")
+    lines = path.read_bytes().splitlines()
+  except OSError as error:
+    raise InputError(
+      f"{path} could not be read: {error.strerror or error}"
+    ) from error
+  records = []
+  for number, line in enumerate(lines, start=1):
+    try:
+      record = json.loads(line)
+      _check_record(record)
+    except (ValueError, RecursionError) as error:
+      raise InputError(f"{path}, line {number}: {error}") from error
+    if record["epoch"] != number:
+      raise InputError(
+        f"{path}, line {number} must be of epoch {number}, got"
+        f" {record['epoch']}"
+      )
+    records.append(record)
+  return records
 
 
 def finite(record: Record) -> Record:
@@ -150,3 +187,48 @@ def finite(record: Record) -> Record:
 
 def _checksum(fields: Mapping[str, Any]) -> int:
   return zlib.crc32(json.dumps(fields, sort_keys=True).encode())
+
+
+def _check(fields: Mapping[str, Any]) -> None:
+  """Raises a ``ValueError`` for values that no journal has."""
+  counts = ("step", "compressions", "resets", "skipped")
+  numbers = ("lowest_keep_ratio", "seconds")
+  steps, records = fields["epoch_steps"], fields["records"]
+  well_formed = (
+    all(type(fields[n]) is int and fields[n] >= 0 for n in counts)
+    and all(_is_number(fields[n]) for n in numbers)
+    and (
+      fields["last_keep_ratio"] is None or _is_number(fields["last_keep_ratio"])
+    )
+    and isinstance(steps, dict)
+    and set(steps) == set(STEP_METRICS)
+    and all(
+      isinstance(values, list)
+      and all(v is None or _is_number(v) for v in values)
+      for values in steps.values()
+    )
+    and len({len(values) for values in steps.values()}) == 1
+    and isinstance(records, list)
+  )
+  if not well_formed:
+    raise ValueError("the journal's values are not those of a journal")
+  for record in records:
+    _check_record(record)
+
+
+def _check_record(record: Any) -> None:
+  if not isinstance(record, dict) or not set(RECORD_NAMES) <= set(record):
+    raise ValueError("a record must have the names of metrics.jsonl")
+  for name, value in record.items():
+    if value is not None and not _is_number(value):
+      raise ValueError(f"{name} must be a finite number or null, got {value!r}")
+  for name in ("epoch", "step"):
+    if type(record[name]) is not int or record[name] < 0:
+      raise ValueError(f"{name} must be an integer, got {record[name]!r}")
+
+
+def _is_number(value: Any) -> bool:
+  """Whether it is a finite number that a float can hold."""
+  if type(value) is int:
+    return abs(value) < 2**63
+  return type(value) is float and math.isfinite(value)

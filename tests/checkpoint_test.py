@@ -1,3 +1,4 @@
+import functools
 import shutil
 
 import chex
@@ -21,6 +22,7 @@ from sparse_regimes.mesh import (
 from sparse_regimes.optimizer import sgd
 
 
+@functools.cache
 def state_at(step):
   state = tiny_state(TinyNet(), sgd(0.1), controllers.strategy1())
   params = jax.tree.map(lambda x: x + 0.001 * step, state.params)

@@ -22,6 +22,10 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 hypothesis.settings.register_profile(
   "fixed", deadline=None, derandomize=True, max_examples=40
 )
+# make fuzz
+hypothesis.settings.register_profile(
+  "fuzz", deadline=None, max_examples=10_000, database=None
+)
 hypothesis.settings.load_profile("fixed")
 
 PARITY = Path(__file__).parent / "parity"
@@ -63,7 +67,8 @@ def _fresh_trace_counter():
 def compile_once(tmp_path_factory):
   """Processes started by a test share their programs, and have one device."""
   with pytest.MonkeyPatch.context() as patch:
-    cache = tmp_path_factory.mktemp("compiled")
+    # Beside the folders of the workers, which share it.
+    cache = tmp_path_factory.getbasetemp().parent / "compiled"
     patch.delenv("XLA_FLAGS", raising=False)
     patch.setenv("JAX_COMPILATION_CACHE_DIR", str(cache))
     patch.setenv("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")

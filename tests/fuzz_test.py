@@ -1,0 +1,127 @@
+"""Whatever lies where a run's files should be is read, or refused by an error.
+
+``make fuzz`` tries 10,000 of each.
+"""
+
+import json
+import shutil
+import tempfile
+from pathlib import Path
+
+import pytest
+from checkpoint_test import save_epochs, state_at
+from damage import spoilt
+from etils import epath
+from hypothesis import given
+from hypothesis import strategies as st
+from journal_test import full_journal, record
+
+from sparse_regimes import checkpoint
+from sparse_regimes import config as configs
+from sparse_regimes.errors import InputError
+from sparse_regimes.journal import Journal, _checksum, read_records
+
+
+def check_line(error):
+  assert "\n" not in str(error)
+
+
+JSON = st.recursive(
+  st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+  lambda inner: (
+    st.lists(inner, max_size=4)
+    | st.dictionaries(st.text(max_size=8), inner, max_size=4)
+  ),
+  max_leaves=8,
+)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+  """A folder with one checkpoint, and a state like the one in it."""
+  folder = tmp_path_factory.mktemp("run")
+  save_epochs(epath.Path(folder), [0.5])
+  return folder, state_at(0)
+
+
+@pytest.mark.parametrize(
+  "name",
+  [
+    "journal/metadata",
+    "state/_METADATA",
+    "state/manifest.ocdbt",
+    "_CHECKPOINT_METADATA",
+  ],
+)
+@given(data=st.data())
+def test_checkpoint_metadata(run, name, data):
+  folder, template = run
+  with tempfile.TemporaryDirectory() as temporary:
+    copy = Path(temporary) / "run"
+    shutil.copytree(folder, copy)
+    path = copy / "checkpoints" / "3" / name
+    path.write_bytes(data.draw(spoilt(path.read_bytes())))
+    try:
+      state, journal = checkpoint.restore(epath.Path(copy), "last", template)
+    except InputError as error:
+      check_line(error)
+      return
+  assert int(state.step) == 2
+  assert len(journal.records) == 1
+
+
+@given(
+  changed=st.dictionaries(
+    st.sampled_from(sorted(full_journal().to_json())), JSON, max_size=3
+  )
+)
+def test_journals_with_the_right_checksum(changed):
+  content = full_journal().to_json() | changed
+  content.pop("checksum")
+  content = json.loads(json.dumps(content))
+  content["checksum"] = _checksum(content)
+  try:
+    journal = Journal.from_json(content)
+  except ValueError:
+    return
+  assert journal.best is not None or not journal.records
+  journal.mean("loss")
+  journal.to_json()
+
+
+METRICS = "".join(
+  json.dumps(record(epoch, 0.5)) + "\n" for epoch in (1, 2)
+).encode()
+
+
+@given(content=spoilt(METRICS))
+def test_metrics(content):
+  with tempfile.TemporaryDirectory() as temporary:
+    path = epath.Path(temporary) / "metrics.jsonl"
+    path.write_bytes(content)
+    try:
+      records = read_records(path)
+    except InputError as error:
+      check_line(error)
+      return
+  for number, values in enumerate(records, start=1):
+    assert values["epoch"] == number
+
+
+FIELDS = sorted(configs.flatten(configs.default_config()))
+
+
+@given(
+  field=st.sampled_from(FIELDS) | st.text(max_size=20),
+  value=st.text(max_size=20)
+  | st.integers().map(str)
+  | st.floats().map(str)
+  | JSON.map(repr),
+)
+def test_overrides(field, value):
+  try:
+    config = configs.load("smoke", [f"{field}={value}"])
+  except InputError as error:
+    check_line(error)
+    return
+  assert field in configs.flatten(config)
