@@ -1,6 +1,10 @@
 """Saved states of a run, kept by orbax: the last few and the best."""
 
-from collections.abc import Callable, Iterable, Sequence
+import contextlib
+import gc
+import logging
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from types import TracebackType
 from typing import Any, Self
 
@@ -20,6 +24,10 @@ FOLDER = "checkpoints"
 # Where checkpoints go that could not be read.
 DAMAGED = "damaged_checkpoints"
 _UNFINISHED = "orbax-checkpoint-tmp"
+
+
+class DamagedError(Exception):
+  """A checkpoint that is not what was saved; the message says in what."""
 
 
 class Checkpoints:
@@ -111,9 +119,9 @@ class Checkpoints:
     for checkpoint in sorted(self._manager.all_steps(), reverse=True):
       try:
         restored = _read(self._manager, checkpoint, template)
-      except Exception as error:
-        damaged[checkpoint] = why = _reason(error)
-        log(f"checkpoint  {checkpoint} is damaged: skipped ({why})")
+      except DamagedError as error:
+        damaged[checkpoint] = str(error)
+        log(f"checkpoint  {checkpoint} is damaged: skipped ({error})")
         continue
       if damaged:
         on_first(lambda: _set_aside(self._workdir, damaged))
@@ -173,12 +181,10 @@ def restore(
             f"--checkpoint=best: no epoch of {workdir} has been evaluated yet"
           )
       return _read(manager, number, template)
-    except InputError:
-      raise
-    except Exception as error:
+    except DamagedError as error:
       raise InputError(
         f"--workdir {workdir}: checkpoint {number} is damaged or not of this"
-        f" config ({_reason(error)})"
+        f" config ({error})"
       ) from error
 
 
@@ -274,47 +280,66 @@ def _make_manager(
 def _read(
   manager: ocp.CheckpointManager, number: int, template: TrainState
 ) -> tuple[TrainState, Journal]:
-  _check_size(manager, number)
-  restored = manager.restore(
-    number,
-    args=ocp.args.Composite(
-      state=ocp.args.StandardRestore(template), journal=ocp.args.JsonRestore()
-    ),
-  )
-  content = _object(restored.journal)
-  expected, found = content.pop("digest", None), digest(restored.state)
-  journal = Journal.from_json(content)
-  if expected != found:
+  with _damage_named():
+    restored = _restore(
+      manager,
+      number,
+      state=ocp.args.StandardRestore(template),
+      journal=ocp.args.JsonRestore(),
+    )
+    content = _object(restored.journal)
+    expected, found = content.pop("digest", None), digest(restored.state)
+    journal = Journal.from_json(content)
     if not isinstance(expected, list) or len(expected) != len(found):
       raise ValueError("the journal has no checksums of these arrays")
     paths, _ = jax.tree.flatten_with_path(template)
-    raise ValueError(
-      "the checksum of "
-      + ", ".join(
-        jax.tree_util.keystr(path)
-        for (path, _), a, b in zip(paths, expected, found, strict=True)
-        if a != b
-      )
-      + " does not match"
-    )
-  return restored.state, journal
+    differing = [
+      jax.tree_util.keystr(path)
+      for (path, _), a, b in zip(paths, expected, found, strict=True)
+      if a != b
+    ]
+    if differing:
+      raise ValueError(f"the checksum of {', '.join(differing)} does not match")
+    return restored.state, journal
 
 
 def _read_journal(manager: ocp.CheckpointManager, number: int) -> Journal:
-  _check_size(manager, number)
-  restored = manager.restore(
-    number, args=ocp.args.Composite(journal=ocp.args.JsonRestore())
-  )
-  content = _object(restored.journal)
-  content.pop("digest", None)
-  return Journal.from_json(content)
+  with _damage_named():
+    restored = _restore(manager, number, journal=ocp.args.JsonRestore())
+    content = _object(restored.journal)
+    content.pop("digest", None)
+    return Journal.from_json(content)
 
 
-def _check_size(manager: ocp.CheckpointManager, number: int) -> None:
-  """Before anything is read into memory."""
+def _restore(
+  manager: ocp.CheckpointManager, number: int, **items: Any
+) -> ocp.args.Composite:
   path = epath.Path(manager.directory) / str(number) / "journal" / "metadata"
   if path.stat().length > MAX_BYTES:
     raise ValueError(f"the journal has more than {MAX_BYTES} bytes")
+  return manager.restore(number, args=ocp.args.Composite(**items))
+
+
+@contextlib.contextmanager
+def _damage_named() -> Iterator[None]:
+  """Turns whatever damaged bytes lead to into a :class:`DamagedError`.
+
+  Orbax leaves coroutines and tasks behind which tell of their own errors, at
+  length, when they are collected; here it is said once.
+  """
+  hook, asyncio_log = sys.unraisablehook, logging.getLogger("asyncio")
+  sys.unraisablehook, asyncio_log.disabled = lambda _: None, True
+  reason = None
+  try:
+    yield
+  except Exception as error:
+    reason = _reason(error)
+  finally:
+    if reason is not None:
+      gc.collect()
+    sys.unraisablehook, asyncio_log.disabled = hook, False
+  if reason is not None:
+    raise DamagedError(reason)
 
 
 def _object(content: Any) -> dict[str, Any]:
