@@ -114,14 +114,32 @@ def test_one_batch_can_be_learned_by_heart_under_a_budget():
   assert metrics["nonzero"] <= 0.2
 
 
-def test_a_loss_that_is_not_finite_does_not_move_the_controller():
+@pytest.mark.parametrize(
+  ("loss_fn", "loss_is_finite"),
+  [
+    (lambda logits, _: jnp.sum(logits, -1) * jnp.nan, False),
+    (lambda logits, _: jnp.sum(logits, -1) * jnp.inf, False),
+    # The root of zero is zero, and its slope is infinite.
+    (lambda logits, _: jnp.sqrt(0 * jnp.sum(logits, -1)), True),
+  ],
+)
+def test_a_step_that_is_not_finite_only_counts(loss_fn, loss_is_finite):
   controller = controllers.strategy1(decide_every=1)
-  _, state, train_step = tiny_setup(controller, optax.sgd(jnp.inf))
-  state, _ = train_step(state, tiny_batch())
-  before = jax.device_get(state.controller_state)
+  model, state, train_step = tiny_setup(
+    controller, sgd(0.05), donate_state=False
+  )
   state, metrics = train_step(state, tiny_batch())
-  assert not np.isfinite(metrics["loss"])
-  chex.assert_trees_all_equal(before, jax.device_get(state.controller_state))
+  assert metrics["skipped"] == 0
+  broken_step = make_train_step(
+    model.apply, sgd(0.05), controller, loss_fn=loss_fn, preprocess=normalize
+  )
+  before = jax.device_get(state.replace(rng=None))
+  after, metrics = broken_step(state, tiny_batch())
+  assert metrics["skipped"] == 1
+  assert np.isfinite(metrics["loss"]) == loss_is_finite
+  after = jax.device_get(after.replace(rng=None))
+  assert after.step == before.step + 1
+  chex.assert_trees_all_equal(after.replace(step=before.step), before)
 
 
 def test_one_compilation_while_the_budget_moves():
