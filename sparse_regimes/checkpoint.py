@@ -272,6 +272,8 @@ def _make_manager(
       preservation_policy=policy,
       cleanup_tmp_directories=policy is not None,
       create=policy is not None,
+      # Their metadata may be damaged, and is read when they are.
+      lightweight_initialize=True,
     ),
     item_names=("state", "journal"),
   )

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from etils import epath
 from ml_collections import ConfigDict
 
 from sparse_regimes import factory
@@ -95,6 +96,8 @@ def load(path: str, overrides: Sequence[str] = ()) -> ConfigDict:
   overridden = {}
   for override in overrides:
     field, equals, text = override.partition("=")
+    if not field.isprintable():
+      raise InputError(f"{field!r} is not a field of the config")
     if not equals:
       raise InputError(f"{field} must be given as {field}=VALUE, got no value")
     overridden[field] = _typed(config, field, _parse(config, field, text))
@@ -236,10 +239,10 @@ def _check(config: ConfigDict) -> None:
 
 
 def _read(path: str) -> Mapping[str, Any]:
-  file = Path(path)
+  file = epath.Path(path)
   shipped = shipped_configs()
   if not file.is_file() and path in shipped:
-    file = shipped[path]
+    file = epath.Path(shipped[path])
   if not file.is_file():
     raise InputError(
       f"--config must be a config file or one of {', '.join(shipped)}, got"
