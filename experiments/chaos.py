@@ -13,6 +13,7 @@ bit. Exits with 1 if one does not. Writes ``results/chaos.json``.
 import argparse
 import json
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -141,6 +142,21 @@ class Run:
     }
 
 
+def seconds_to_resume(run: Run) -> float:
+  """From the command to the first step of a run that goes on.
+
+  Without compilation, which is told in whole seconds.
+  """
+  run.epochs += 1
+  run.start()
+  run.wait_for(lambda: "\ncompiled" in run.log.read_text())
+  seconds = time.monotonic() - run.started
+  run.process.kill()
+  run.process.wait()
+  (compiled,) = re.findall(r"\ncompiled .* in (\d+) s", run.log.read_text())
+  return seconds - int(compiled)
+
+
 def without_times(values: dict[str, Any]) -> dict[str, Any]:
   return {name: value for name, value in values.items() if name not in TIMES}
 
@@ -165,7 +181,8 @@ def main() -> int:
     seconds = time.monotonic() - undisturbed.started
     expected = undisturbed.result()
     assert set(expected["lines"][0]) == set(RECORD_NAMES) - TIMES
-    print(f"undisturbed: {seconds:.0f} s", flush=True)
+    resume_seconds = seconds_to_resume(undisturbed)
+    print(f"undisturbed: {seconds:.0f} s, to resume {resume_seconds:.1f} s")
 
     rows: list[dict[str, Any]] = []
     killed = 0
@@ -207,6 +224,7 @@ def main() -> int:
       epochs=args.epochs,
       kills=killed,
       seconds_undisturbed=seconds,
+      seconds_to_resume=resume_seconds,
     )
   return 1 if unequal else 0
 
