@@ -3,6 +3,8 @@
 import json
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parent.parent
 PAGE = (ROOT / "docs" / "performance.md").read_text()
 RESULTS = ROOT / "experiments" / "results"
@@ -37,15 +39,31 @@ def test_the_step():
     assert f"{row['temporary_masked_over_no_mask']:.2f}" in PAGE
 
 
-def test_the_tpu_compiler():
-  dense, masked = rows("tpu_compile/v5e-2x4-wrn-28-4")
-  assert masked["variant"] == "pallas_tpu"
-  for name, unit, digits in (
-    ("gigabytes_accessed", "GB", 2),
-    ("peak_megabytes", "MB", 0),
-  ):
-    assert (
-      f"{masked[name]:.{digits}f} {unit} / {dense[name]:.{digits}f} {unit} ="
-      f" {masked[f'{name}_over_dense']:.2f}"
-    ) in PAGE
-  assert masked["collectives"] == dense["collectives"] == {"all-reduce": 3}
+def test_passes_and_floor():
+  every = rows("bench_selection-cpu")
+  (headline,) = (r for r in every if "lax.top_k" in r["milliseconds"])
+  times = headline["milliseconds"]
+  assert f"a pass ({headline['passes']} in the headline row" in PAGE
+  assert f"{max(r['passes'] for r in every)} at most in any measured" in PAGE
+  assert f"{times['search'] / times['floor']:.1f} times the floor" in PAGE
+  assert f"({times['floor']:.2f} ms for one comparison" in PAGE
+
+
+@pytest.mark.parametrize("topology", ["v5e:2x4", "v5e:4x8"])
+def test_the_tpu_compiler(topology):
+  name = topology.replace(":", "-")
+  dense, masked, xla = rows(f"tpu_compile/{name}-wrn-28-4")
+  (line,) = (s for s in PAGE.splitlines() if f"| {topology} |" in s)
+  cells = [
+    f"{row[quantity]:.{digits}f}"
+    for row in (dense, masked, xla)
+    for quantity, digits in (("gigabytes_accessed", 2), ("peak_megabytes", 0))
+  ]
+  cells.append(f"{masked['gigabytes_accessed_over_dense']:.2f}")
+  cells.append(f"{masked['peak_megabytes_over_dense']:.2f}")
+  assert [c.strip() for c in line.split("|")[2:-2]] == cells
+  assert [r["variant"] for r in (masked, xla)] == ["pallas_tpu", "xla"]
+  for row in (dense, masked, xla):
+    assert row["collectives"] == {"all-reduce": 3}
+  peak = f"{masked['peak_megabytes'] / 1e3:.2f} GB"
+  assert peak in (ROOT / "docs" / "cloud_tpu.md").read_text()
