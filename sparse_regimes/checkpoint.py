@@ -17,7 +17,7 @@ from jax import lax
 
 from sparse_regimes.errors import InputError, one_of
 from sparse_regimes.journal import MAX_BYTES, Journal, Record
-from sparse_regimes.processes import on_first
+from sparse_regimes.processes import any_of_all, on_first
 from sparse_regimes.state import TrainState
 
 FOLDER = "checkpoints"
@@ -117,11 +117,15 @@ class Checkpoints:
       log(f"checkpoint  {name} was not finished: skipped")
     damaged: dict[int, str] = {}
     for checkpoint in sorted(self._manager.all_steps(), reverse=True):
+      reason = None
       try:
         restored = _read(self._manager, checkpoint, template)
       except DamagedError as error:
-        damaged[checkpoint] = str(error)
-        log(f"checkpoint  {checkpoint} is damaged: skipped ({error})")
+        reason = str(error)
+      # All take the same one.
+      if any(any_of_all(reason is not None)):
+        damaged[checkpoint] = reason or "on another process"
+        log(f"checkpoint  {checkpoint} is damaged: skipped ({reason})")
         continue
       if damaged:
         on_first(lambda: _set_aside(self._workdir, damaged))
@@ -145,7 +149,10 @@ class Checkpoints:
 
 
 def restore(
-  workdir: epath.Path, which: str, template: TrainState
+  workdir: epath.Path,
+  which: str,
+  template: TrainState,
+  log: Callable[[str], None] = print,
 ) -> tuple[TrainState, Journal]:
   """Reads a checkpoint of a run, which may be running.
 
@@ -154,6 +161,7 @@ def restore(
     which: ``best`` (by dense test accuracy) or ``last``.
     template: a state of the checkpoint's shapes and dtypes, of arrays or of
       ``jax.ShapeDtypeStruct``.
+    log: told what was skipped and why.
 
   Returns:
     The state, on the default device, and the journal up to it.
@@ -168,24 +176,28 @@ def restore(
     lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=device), template
   )
   with _make_manager(workdir, policy=None) as manager:
-    number = manager.latest_step()
-    if number is None:
+    reason = None
+    for number in sorted(manager.all_steps(), reverse=True):
+      try:
+        if which == "best":
+          best = _number_of(_read_journal(manager, number).best)
+          if best is None:
+            raise InputError(
+              f"--checkpoint=best: no epoch of {workdir} has been evaluated yet"
+            )
+          return _read(manager, best, template)
+        return _read(manager, number, template)
+      except DamagedError as error:
+        reason = reason or str(error)
+        log(f"checkpoint  {number} is damaged: skipped ({error})")
+    if reason is None:
       raise InputError(
         f"--workdir must hold a finished checkpoint, got {workdir}"
       )
-    try:
-      if which == "best":
-        number = _number_of(_read_journal(manager, number).best)
-        if number is None:
-          raise InputError(
-            f"--checkpoint=best: no epoch of {workdir} has been evaluated yet"
-          )
-      return _read(manager, number, template)
-    except DamagedError as error:
-      raise InputError(
-        f"--workdir {workdir}: checkpoint {number} is damaged or not of this"
-        f" config ({error})"
-      ) from error
+    raise InputError(
+      f"--workdir {workdir}: the {which} checkpoint is damaged or not of this"
+      f" config ({reason})"
+    )
 
 
 def check_checkpoint(workdir: epath.Path, which: str) -> None:
@@ -262,11 +274,21 @@ class _LatestAndBest:
     ]
 
 
+class _Manager(ocp.CheckpointManager):
+  """Leaves preemption to :mod:`sparse_regimes.pauses`.
+
+  JAX counts the calls that ask for it, and orbax asks with numbers of its own.
+  """
+
+  def reached_preemption(self, step: int) -> bool:
+    return False
+
+
 def _make_manager(
   workdir: epath.Path, *, policy: _LatestAndBest | None
 ) -> ocp.CheckpointManager:
   """Without a policy it only reads."""
-  return ocp.CheckpointManager(
+  return _Manager(
     (workdir / FOLDER).absolute(),
     options=ocp.CheckpointManagerOptions(
       preservation_policy=policy,
@@ -316,9 +338,11 @@ def _read_journal(manager: ocp.CheckpointManager, number: int) -> Journal:
 def _restore(
   manager: ocp.CheckpointManager, number: int, **items: Any
 ) -> ocp.args.Composite:
-  path = epath.Path(manager.directory) / str(number) / "journal" / "metadata"
-  if path.stat().length > MAX_BYTES:
-    raise ValueError(f"the journal has more than {MAX_BYTES} bytes")
+  # Before anything is read into memory. Arrays lie a level deeper.
+  folder = epath.Path(manager.directory) / str(number)
+  for path in [*folder.glob("*"), *folder.glob("*/*")]:
+    if path.is_file() and path.stat().length > MAX_BYTES:
+      raise ValueError(f"{path.name} has more than {MAX_BYTES} bytes")
   return manager.restore(number, args=ocp.args.Composite(**items))
 
 
@@ -334,6 +358,13 @@ def _damage_named() -> Iterator[None]:
   reason = None
   try:
     yield
+  except MemoryError:
+    raise
+  except OSError as error:
+    # Storage that cannot be reached just now is not damage.
+    if not isinstance(error, (FileNotFoundError, NotADirectoryError)):
+      raise
+    reason = _reason(error)
   except Exception as error:
     reason = _reason(error)
   finally:

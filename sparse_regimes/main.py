@@ -99,20 +99,19 @@ def _run(args: argparse.Namespace, overrides: Sequence[str]) -> None:
   if args.config is None:
     raise InputError("--config must be a config file, got nothing")
   processes.initialize(args.coordinator, args.num_processes, args.process_id)
-  config = configs.load(args.config, overrides)
+  with processes.all_or_none():
+    config = configs.load(args.config, overrides)
 
-  def choose_workdir() -> tuple[str, str]:
+  def choose_workdir() -> str:
     workdir = args.workdir or fresh_workdir(Path(args.config).stem)
     if args.force_new:
       workdir = free_workdir(workdir)
     check_workdir(workdir, config)
-    return os.fspath(workdir), str(config)
+    return os.fspath(workdir)
 
+  processes.check_same("--config", str(config))
   # Of several processes the first decides, and is the one that speaks.
-  name, config_of_first = processes.on_first(choose_workdir)
-  if str(config) != config_of_first:
-    raise InputError("--config must be the same for all processes, got another")
-  workdir = epath.Path(name)
+  workdir = epath.Path(processes.on_first(choose_workdir))
   log = print if processes.is_first() else lambda _: None
   log(f"run folder  {workdir}")
   with processes.named_if_lost():

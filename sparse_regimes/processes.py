@@ -51,6 +51,8 @@ def initialize(
       *arguments, heartbeat_timeout_seconds=HEARTBEAT_SECONDS
     )
   except (RuntimeError, ValueError) as error:
+    if not any(given) and isinstance(error, ValueError):
+      return  # a TPU, but not among others
     reason = str(error).partition("\n")[0]
     raise InputError(
       f"--coordinator: the processes did not find each other: {reason}"
@@ -80,6 +82,44 @@ def named_if_lost() -> Iterator[None]:
       f"process {jax.process_index()} of {jax.process_count()} could not go on,"
       f" most likely because another process ended ({reason})"
     ) from error
+
+
+@contextlib.contextmanager
+def all_or_none() -> Iterator[None]:
+  """What fails on one process fails on all, rather than leave them waiting.
+
+  Raises:
+    InputError: everywhere, if it was raised anywhere.
+    OSError: likewise.
+  """
+  failure: InputError | OSError | None = None
+  try:
+    yield
+  except (InputError, OSError) as error:
+    failure = error
+  (failed,) = any_of_all(failure is not None)
+  if failure is not None:
+    raise failure
+  if failed:
+    raise InputError("another process of the run has bad input, and says which")
+
+
+def check_same(what: str, value: Any) -> None:
+  """Raises an ``InputError`` on all processes unless all have the same value.
+
+  Args:
+    what: it is, for people.
+    value: what JSON can hold.
+  """
+  if jax.process_count() == 1:
+    return
+  expected = on_first(lambda: value)
+  with all_or_none():
+    if value != expected:
+      raise InputError(
+        f"{what} must be the same in all processes, got another in process"
+        f" {jax.process_index()} than in process 0"
+      )
 
 
 def is_first() -> bool:

@@ -35,9 +35,9 @@ def make_train_step(
 
   The forward and backward pass run at the keep ratio in force; the controller
   then sees the batch's accuracy, and what it decides acts from the next step
-  on. A step whose loss or gradient is not finite changes nothing but the step
-  counter, and its metrics say so; the controller sees a NaN, which moves
-  nothing.
+  on. A step whose loss, gradient or result is not finite changes nothing but
+  the step counter, and its metrics say so; the controller sees a NaN, which
+  moves nothing.
 
   Args:
     apply_fn: ``apply_fn(variables, images, keep_ratio, train=True, rngs=...,
@@ -53,7 +53,8 @@ def make_train_step(
     ``train_step(state, batch) -> (state, metrics)``. ``batch`` has ``images``
     ``[b, ...]`` and ``labels`` ``[b]``; ``metrics`` has float32 scalars
     ``loss``, ``accuracy``, ``nonzero``, the ``keep_ratio`` the step ran at, and
-    ``skipped``: 1 if the loss or the gradient was not finite, else 0.
+    ``skipped``: 1 if the loss, the gradient or what the update made of the
+    state was not finite, else 0.
 
   Example:
     >>> from sparse_regimes import WideResNet, controllers
@@ -94,9 +95,10 @@ def make_train_step(
 
     updates, opt_state = tx.update(grads, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
+    new = params, batch_stats, opt_state
     finite = jnp.all(
       jnp.stack(
-        [jnp.all(jnp.isfinite(x)) for x in jax.tree.leaves((loss, grads))]
+        [jnp.all(jnp.isfinite(x)) for x in jax.tree.leaves((loss, grads, new))]
       )
     )
     controller_state = controller.update(
@@ -104,7 +106,7 @@ def make_train_step(
     )
     params, batch_stats, opt_state = jax.tree.map(
       functools.partial(jnp.where, finite),
-      (params, batch_stats, opt_state),
+      new,
       (state.params, state.batch_stats, state.opt_state),
     )
     new_state = state.replace(

@@ -5,6 +5,7 @@ import select
 import signal
 import sys
 import threading
+import time
 from types import FrameType, TracebackType
 from typing import Self
 
@@ -15,8 +16,11 @@ GRACE_SECONDS = 25.0
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
-class Stopped(Exception):  # noqa: N818  # no error
+class Stopped(BaseException):
   """A run that stopped because it was asked to.
+
+  No ``Exception``, as ``KeyboardInterrupt`` is none: it may come anywhere, and
+  no handler of errors is to take it for one.
 
   Attributes:
     signal_number: what asked.
@@ -76,7 +80,8 @@ class StopSignals:
   ) -> None:
     if self._active:
       for number, handler in self._old.items():
-        signal.signal(number, handler)
+        # None is a handler that was not Python's.
+        signal.signal(number, signal.SIG_DFL if handler is None else handler)
       signal.set_wakeup_fd(self._old_fd)
       os.write(self._write, b"\0")
       self._thread.join()
@@ -91,19 +96,21 @@ class StopSignals:
       raise Stopped(number)
 
   def _watch(self) -> None:
-    grace = None
+    deadline = None
     while True:
-      ready, _, _ = select.select([self._read], [], [], grace)
+      left = None if deadline is None else max(0, deadline - time.monotonic())
+      ready, _, _ = select.select([self._read], [], [], left)
       number = os.read(self._read, 1)[0] if ready else self.requested or 0
       if number == 0:
         return
       if ready and number not in self._signals:
         continue
-      if grace is not None:
+      if deadline is not None:
         why = "again" if ready else f"not done after {GRACE_SECONDS:.0f} s"
         print(f"{why}: ending at once", file=sys.stderr, flush=True)
         os._exit(128 + number)
-      grace, self.requested = GRACE_SECONDS, number
+      deadline = time.monotonic() + GRACE_SECONDS
+      self.requested = number
       print(
         f"{signal.Signals(number).name}: finishing the step and saving; once"
         " more to end at once",

@@ -84,13 +84,15 @@ def describe_epoch(record: Record, epochs: int, skipped: int = 0) -> str:
   if broken:
     warning += f"\nwarning: not finite after epoch {record['epoch']}, step"
     warning += f" {record['step']}: {', '.join(broken)}"
+  pace = record["images_per_second"]
+  pace = "" if pace is None else f"  {pace:.0f} images/s"
   return (
     f"epoch {record['epoch']:>3}/{epochs}"
     f"  loss {record['train_loss']:.3f}  train {record['train_accuracy']:.3f}"
     f"  keep {record['keep_ratio']:.3f}"
     f"  test at budget {record['test_sparse_accuracy']:.4f}"
     f"  dense {record['test_dense_accuracy']:.4f}"
-    f"  {record['images_per_second']:.0f} images/s{warning}"
+    f"{pace}{warning}"
   )
 
 
@@ -113,7 +115,7 @@ def summarize(config: ConfigDict, journal: Journal) -> dict[str, Any]:
     "best_epoch": best["epoch"],
     "skipped_steps": journal.skipped,
     "images_per_second": float(
-      np.median([r["images_per_second"] or np.nan for r in journal.records])
+      np.nanmedian([r["images_per_second"] or np.nan for r in journal.records])
     ),
     "seconds": journal.seconds,
     "device": f"{jax.device_count()} x {jax.devices()[0].device_kind}",

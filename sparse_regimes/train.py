@@ -4,8 +4,8 @@ import contextlib
 import functools
 import json
 import time
+import zlib
 from collections.abc import Callable, Iterator, Mapping
-from signal import SIGINT, SIGTERM
 from typing import Any
 
 import jax
@@ -16,7 +16,8 @@ from ml_collections import ConfigDict
 
 from sparse_regimes import factory, processes, summary
 from sparse_regimes.checkpoint import Checkpoints
-from sparse_regimes.data.dataset import epoch_indices, normalize
+from sparse_regimes.data.dataset import Dataset, epoch_indices, normalize
+from sparse_regimes.errors import InputError
 from sparse_regimes.evaluate import evaluate, make_batches
 from sparse_regimes.files import write
 from sparse_regimes.journal import RECORD_NAMES, Journal, Record, finite
@@ -40,7 +41,7 @@ from sparse_regimes.step import (
 )
 from sparse_regimes.stopping import Stopped, StopSignals
 from sparse_regimes.workdir import open_workdir
-from sparse_regimes.writers import MetricWriter, Progress
+from sparse_regimes.writers import METRICS_FILE, MetricWriter, Progress
 
 SUMMARY_FILE = "summary.json"
 # A picture takes about half a second: draw no more than one in this time.
@@ -76,11 +77,11 @@ def train(
     NotFinite: if ``train.on_nonfinite`` is ``stop``; the checkpoints are good.
     OSError: if something could not be written.
   """
-  # Several processes agree on a preemption through JAX, which takes SIGTERM.
-  signals = (SIGINT, SIGTERM) if jax.process_count() == 1 else (SIGINT,)
-  with StopSignals(signals) as stop, contextlib.ExitStack() as stack:
+  with StopSignals() as stop, contextlib.ExitStack() as stack:
     # --- Data and static objects --------------------------------------------
-    data = factory.make_data(config, log)
+    with processes.all_or_none():
+      data = factory.make_data(config, log)
+    processes.check_same("data", digest_of(data))
     epochs, batch_size = config.train.epochs, config.train.batch_size
     num_examples = len(data.train_labels)
     steps_per_epoch = num_examples // batch_size
@@ -104,6 +105,7 @@ def train(
     shardings = state_shardings(state, mesh, config.train.parameters)
     restored = checkpoints.restore_latest(described(state, shardings), log)
     if restored is None:
+      processes.on_first(lambda: check_no_records(workdir))
       state, journal = place_state(state, shardings), Journal()
     else:
       state, journal = restored
@@ -141,22 +143,23 @@ def train(
       over_batches(mesh, axis=1, size=batch_size),
     )
     compile_started = time.monotonic()
-    train_call(
-      state,
-      np.zeros((min(steps_per_call, steps_per_epoch), batch_size), np.int32),
-      run=False,
-    )
+    for num_steps in {
+      min(steps_per_call, steps_per_epoch),
+      steps_per_epoch % steps_per_call,
+    } - {0}:
+      train_call(state, np.zeros((num_steps, batch_size), np.int32), run=False)
     log(
       "compiled    the training step in"
       f" {format_seconds(time.monotonic() - compile_started)}"
     )
     eval_step = make_eval_step(parts.model.apply, preprocess=normalize)
+    # The last batch may be shorter; both are compiled before a signal can wait.
+    for batch in (test_batches[0], test_batches[-1]):
+      jax.block_until_ready(eval_step(state, batch, 1.0))
 
     # --- Reports ------------------------------------------------------------
     pace = Pace(batch_size=batch_size, num_test_images=len(data.test_labels))
-    writer = stack.enter_context(
-      MetricWriter(workdir, journal.records, step=journal.step)
-    )
+    writer = stack.enter_context(MetricWriter(workdir, journal.records))
     progress = stack.enter_context(
       Progress(
         epochs=epochs,
@@ -187,7 +190,7 @@ def train(
       progress.start_epoch(epoch, made)
       indices = epoch_indices(config.seed, epoch - 1, num_examples, batch_size)
       calls = _chunks(indices[made:], steps_per_call)
-      learning_rate = float(parts.schedule(epoch * steps_per_epoch - 1))
+      made_now = made < steps_per_epoch
       try:
         state = _train_epoch(
           train_call, state, calls, account, pauses, journal.step
@@ -213,26 +216,30 @@ def train(
       record = {
         "epoch": epoch,
         "step": journal.step,
-        "learning_rate": learning_rate,
+        # A step that was skipped is none to the schedule.
+        "learning_rate": float(
+          parts.schedule(max(0, journal.step - journal.skipped - 1))
+        ),
         **controller_record(state),
         "train_loss": journal.mean("loss"),
         "train_accuracy": journal.mean("accuracy"),
         "train_nonzero": journal.mean("nonzero"),
         **{f"test_sparse_{name}": value for name, value in sparse.items()},
         **{f"test_dense_{name}": value for name, value in dense.items()},
-        "images_per_second": pace.images_per_second,
+        # Unknown where a run goes on with an evaluation.
+        "images_per_second": pace.images_per_second if made_now else None,
       }
       journal.end_epoch(record)
       writer.write(journal.records)
       progress.line(summary.describe_epoch(record, epochs, journal.skipped))
 
-      # --- Draw and save ----------------------------------------------------
+      # --- Save and draw ----------------------------------------------------
       is_last = epoch == epochs
+      pauses.end_epoch(state, is_last=is_last)
       late = time.monotonic() - drawn > _SECONDS_BETWEEN_PICTURES
       if processes.is_first() and (is_last or late):
         draw_curves(journal.records, workdir / "curves.png")
         drawn = time.monotonic()
-      pauses.end_epoch(state, is_last=is_last)
 
     checkpoints.wait()
     return _finish(config, workdir, journal)
@@ -268,6 +275,25 @@ def controller_record(state: TrainState) -> Record:
   }
 
 
+def digest_of(data: Dataset) -> int:
+  """A checksum of the images and labels that decide a run."""
+  checksum = 0
+  for array in (data.train_images, data.train_labels, data.test_images):
+    checksum = zlib.crc32(np.ascontiguousarray(array).data, checksum)
+  return checksum
+
+
+def check_no_records(workdir: epath.Path) -> None:
+  """Raises an ``InputError`` before the log of a run without states is lost."""
+  path = workdir / METRICS_FILE
+  # Two epochs may end before the first checkpoint is there.
+  if path.exists() and path.read_bytes().count(b"\n") > 2:
+    raise InputError(
+      f"--workdir must hold the checkpoints of its run, got {workdir}, with"
+      f" {METRICS_FILE} but none; --force_new starts afresh in a new folder"
+    )
+
+
 def stop_if_not_finite(
   steps: Mapping[str, np.ndarray], journal: Journal, epoch: int
 ) -> None:
@@ -279,8 +305,8 @@ def stop_if_not_finite(
     step = journal.step - len(steps["loss"]) + first + 1
     raise NotFinite(
       f"the training {what} was not finite in epoch {epoch}, step {step}; the"
-      " last checkpoint is good. A lower optimizer.learning_rate may help, or"
-      " --config.train.on_nonfinite=skip"
+      " last checkpoint is good. --config.train.on_nonfinite=skip goes on from"
+      " there; a lower optimizer.learning_rate wants --force_new"
     )
 
 

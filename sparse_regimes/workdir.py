@@ -27,6 +27,7 @@ _FREE = (
   "data.dir",
   "eval.batch_size",
   "train.num_devices",
+  "train.on_nonfinite",
   "train.parameters",
   "train.steps_per_call",
 )

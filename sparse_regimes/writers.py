@@ -31,21 +31,19 @@ class MetricWriter:
 
   Args:
     workdir: the run's folder.
-    records: of the epochs before.
-    step: the run goes on from here; TensorBoard drops what came later.
+    records: of the epochs before; TensorBoard drops what came later.
   """
 
-  def __init__(
-    self, workdir: epath.Path, records: Sequence[Record], *, step: int
-  ):
+  def __init__(self, workdir: epath.Path, records: Sequence[Record]):
     self._path = workdir / METRICS_FILE
     self._tensorboard = None
     if not is_first():
       return
     self._write_lines(records)
+    last_step = records[-1]["step"] if records else 0
     if not is_remote(workdir):
       self._tensorboard = tensorboardX.SummaryWriter(
-        os.fspath(workdir), purge_step=step + 1
+        os.fspath(workdir), purge_step=last_step + 1
       )
 
   def write(self, records: Sequence[Record]) -> None:

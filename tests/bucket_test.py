@@ -32,7 +32,7 @@ def test_a_run_s_files_are_objects(bucket):
   records = [record(1, 0.5), record(2, 0.6)]
   with (
     open_workdir(workdir, config),
-    MetricWriter(workdir, [], step=0) as writer,
+    MetricWriter(workdir, []) as writer,
   ):
     writer.write(records)
     draw_curves(records, workdir / "curves.png")

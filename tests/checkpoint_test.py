@@ -117,7 +117,7 @@ def flip(folder):
 
 def change_journal(folder):
   path = folder / "journal" / "metadata"
-  path.write_text(path.read_text().replace('"step": 6', '"step": 7'))
+  path.write_text(path.read_text().replace('"step": ', '"step": 1'))
 
 
 def empty(folder):
@@ -169,6 +169,47 @@ def test_the_digest_does_not_depend_on_the_sharding():
   mesh = make_mesh(16, 8)
   placed = place_state(state, state_shardings(state, mesh, "sharded"))
   assert checkpoint.digest(placed) == checkpoint.digest(state)
+
+
+@pytest.mark.parametrize(("which", "epoch"), [("best", 1), ("last", 2)])
+def test_an_evaluation_takes_the_one_before_too(tmp_path, which, epoch):
+  folder = epath.Path(tmp_path)
+  save_epochs(folder, [0.9, 0.3, 0.4], keep=2)
+  change_journal(tmp_path / "checkpoints" / "9")
+  lines = []
+  state, _ = checkpoint.restore(folder, which, template(), lines.append)
+  assert_states_equal(state, state_at(2 * epoch))
+  assert "checkpoint  9 is damaged: skipped (" in lines[0]
+
+
+def test_metadata_of_any_size_is_not_read(tmp_path):
+  folder = epath.Path(tmp_path)
+  save_epochs(folder, [0.2])
+  with open(
+    tmp_path / "checkpoints" / "3" / "state" / "_METADATA", "wb"
+  ) as file:
+    file.truncate(1 << 33)
+  with pytest.raises(InputError, match=r"_METADATA has more than 268435456"):
+    checkpoint.restore(folder, "last", template(), print)
+
+
+def test_storage_that_fails_is_not_damage(tmp_path, monkeypatch):
+  folder = epath.Path(tmp_path)
+  save_epochs(folder, [0.2, 0.3])
+
+  def fail(*_, **__):
+    raise OSError(5, "Input/output error")
+
+  with Checkpoints(folder, keep=1) as checkpoints:
+    monkeypatch.setattr(checkpoint, "_restore", fail)
+    with pytest.raises(OSError, match="Input/output error"):
+      checkpoints.restore_latest(template(), print)
+  assert not (tmp_path / "damaged_checkpoints").exists()
+
+
+def test_orbax_does_not_ask_for_preemptions_itself(tmp_path):
+  with Checkpoints(epath.Path(tmp_path), keep=1) as checkpoints:
+    assert not checkpoints._manager.reached_preemption(1)
 
 
 def test_an_unfinished_save_is_named_and_cleared_away(tmp_path):

@@ -114,9 +114,10 @@ def test_bytes_of_the_tpu_program():
     [sys.executable, "-c", code],
     capture_output=True,
     text=True,
-    check=True,
+    check=False,
     cwd=EXPERIMENTS,
   )
+  assert result.returncode == 0, result.stderr
   dense, masked = map(json.loads, result.stdout.splitlines()[-2:])
   assert masked["gigabytes_accessed"] <= 1.3 * dense["gigabytes_accessed"]
   assert masked["peak_megabytes"] <= 1.1 * dense["peak_megabytes"]

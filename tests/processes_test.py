@@ -28,14 +28,24 @@ def test_arguments_come_together():
     processes.initialize("a:1", 2, None)
 
 
-def start_two(workdir, *arguments):
+def start_two(workdir, *arguments, second=()):
   with socket.socket() as probe:
     probe.bind(("127.0.0.1", 0))
     port = probe.getsockname()[1]
   together = (f"--coordinator=127.0.0.1:{port}", "--num_processes=2")
   return [
-    start(workdir, *arguments, *together, f"--process_id={i}") for i in range(2)
+    start(workdir, *arguments, *together, f"--process_id={i}", *more)
+    for i, more in enumerate([(), second])
   ]
+
+
+def test_what_is_wrong_with_one_ends_both(tmp_path):
+  both = start_two(tmp_path / "run", second=["--config.seed=1"])
+  errors = [p.communicate(timeout=60)[1] for p in both]
+  assert "--config must be the same in all processes" in errors[1]
+  assert "another process of the run has bad input" in errors[0]
+  assert [p.returncode for p in both] == [2, 2]
+  assert not (tmp_path / "run").exists()
 
 
 def test_two_train_and_stop_together_and_one_goes_on(tmp_path):

@@ -50,6 +50,19 @@ def test_more_epochs_go_on_from_the_last(tmp_path, undisturbed):
   assert [r["epoch"] for r in records_of(workdir)] == [1, 2, 3]
 
 
+def test_a_log_without_checkpoints_is_not_overwritten(tmp_path, undisturbed):
+  workdir = tmp_path / "run"
+  shutil.copytree(undisturbed, workdir)
+  shutil.rmtree(workdir / "checkpoints")
+  log = workdir / "metrics.jsonl"
+  log.write_text(3 * log.read_text())
+  with start(workdir, "--config.train.epochs=2") as process:
+    _, error = process.communicate()
+  assert process.returncode == 2
+  assert "with metrics.jsonl but none; --force_new" in error
+  assert len(log.read_text().splitlines()) == 6
+
+
 def test_a_loss_that_is_not_finite_stops_the_run(tmp_path):
   workdir = tmp_path / "run"
   arguments = [
@@ -70,9 +83,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(tmp_path):
     assert record["test_dense_accuracy"] is None
     assert 1 < record["step"] < 6
 
-  out = run(
-    workdir, *arguments, "--config.train.on_nonfinite=skip", "--force_new"
-  )
-  summary = json.loads((tmp_path / "run-2" / "summary.json").read_text())
+  out = run(workdir, *arguments, "--config.train.on_nonfinite=skip")
+  summary = json.loads((workdir / "summary.json").read_text())
   assert 10 < summary["skipped_steps"] < 20
   assert "steps skipped so far: not finite" in out

@@ -142,6 +142,16 @@ def test_a_step_that_is_not_finite_only_counts(loss_fn, loss_is_finite):
   chex.assert_trees_all_equal(after.replace(step=before.step), before)
 
 
+def test_an_update_that_overflows_is_skipped():
+  _, state, train_step = tiny_setup(
+    controllers.strategy1(), optax.sgd(jnp.inf), donate_state=False
+  )
+  after, metrics = train_step(state, tiny_batch())
+  assert np.isfinite(metrics["loss"])
+  assert metrics["skipped"] == 1
+  chex.assert_trees_all_equal(after.params, state.params)
+
+
 def test_one_compilation_while_the_budget_moves():
   controller = controllers.strategy1(decide_every=1)
   _, state, train_step = tiny_setup(controller, sgd(0.05))

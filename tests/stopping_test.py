@@ -1,3 +1,4 @@
+import contextlib
 import signal
 import subprocess
 import sys
@@ -46,6 +47,11 @@ def test_a_request_is_there_to_be_read():
 def test_where_nothing_has_to_be_saved_it_stops_at_once():
   with pytest.raises(Stopped, match="SIGINT"), StopSignals():
     signal.raise_signal(signal.SIGINT)
+
+
+def test_no_handler_of_errors_takes_it_for_one():
+  with pytest.raises(Stopped), contextlib.suppress(Exception):
+    raise Stopped(signal.SIGTERM)
 
 
 def test_handlers_are_put_back():

@@ -15,7 +15,7 @@ def lines_of(folder):
 
 def test_a_line_is_on_disk_as_soon_as_it_is_written(tmp_path):
   second = RECORD | {"epoch": 2, "step": 20}
-  with MetricWriter(tmp_path, [], step=0) as writer:
+  with MetricWriter(tmp_path, []) as writer:
     writer.write([RECORD])
     assert lines_of(tmp_path) == [RECORD]
     writer.write([RECORD, second])
@@ -24,12 +24,12 @@ def test_a_line_is_on_disk_as_soon_as_it_is_written(tmp_path):
 
 def test_a_run_that_goes_on_has_the_lines_up_to_there(tmp_path):
   (tmp_path / "metrics.jsonl").write_text('{"epoch": 1}\n{"epoch": 2}\n{"ep')
-  with MetricWriter(tmp_path, [RECORD], step=10):
+  with MetricWriter(tmp_path, [RECORD]):
     assert lines_of(tmp_path) == [RECORD]
 
 
 def test_tensorboard_gets_the_numbers(tmp_path):
-  with MetricWriter(tmp_path, [], step=0) as writer:
+  with MetricWriter(tmp_path, []) as writer:
     writer.write([RECORD])
   (events,) = tmp_path.glob("events.out.tfevents.*")
   assert b"keep_ratio" in events.read_bytes()
