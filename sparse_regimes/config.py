@@ -132,20 +132,31 @@ def parse_overrides(arguments: Sequence[str]) -> list[str]:
 
 
 def parse_keep_ratios(text: str) -> list[float]:
-  """Reads ``1.0,0.5,0.2``.
+  """Reads ``1.0,0.5,0.2``, or ``0.01:1:3``: three ratios in equal factors.
 
   Example:
-    >>> parse_keep_ratios("1,0.5")
-    [1.0, 0.5]
+    >>> parse_keep_ratios("1,0.5"), parse_keep_ratios("0.01:1:3")
+    ([1.0, 0.5], [0.01, 0.1, 1.0])
   """
   try:
+    if ":" in text:
+      lowest, highest, count = text.split(":")
+      first = in_range("--keep_ratios", float(lowest), 0, 1)
+      last = in_range("--keep_ratios", float(highest), 0, 1)
+      number = in_range("--keep_ratios", int(count), 2, 1000)
+      if not 0 < first < last:
+        raise ValueError
+      return [
+        round(first * (last / first) ** (i / (number - 1)), 6)
+        for i in range(number)
+      ]
     return [
       in_range("--keep_ratios", float(part), 0, 1) for part in text.split(",")
     ]
   except ValueError as error:
     raise InputError(
-      "--keep_ratios must be numbers in [0, 1] separated by commas, got"
-      f" {text!r}"
+      "--keep_ratios must be numbers in [0, 1] separated by commas, or"
+      f" LOWEST:HIGHEST:COUNT, got {text!r}"
     ) from error
 
 

@@ -5,17 +5,12 @@ from typing import Any
 
 import jax
 import numpy as np
-from etils import epath
 from jax.sharding import Mesh
 from jax.typing import ArrayLike
-from ml_collections import ConfigDict
 
-from sparse_regimes import factory
-from sparse_regimes.checkpoint import check_checkpoint, restore
-from sparse_regimes.data.dataset import normalize
-from sparse_regimes.mesh import make_mesh, over_batches, place
+from sparse_regimes.mesh import over_batches, place
 from sparse_regimes.state import TrainState
-from sparse_regimes.step import Batch, EvalStep, make_eval_step
+from sparse_regimes.step import Batch, EvalStep
 
 
 def make_batches(
@@ -80,53 +75,3 @@ def evaluate(
     "accuracy": sum(int(s["correct"]) for s in sums) / count,
     "nonzero": float(np.mean(nonzero)) / count,
   }
-
-
-def evaluate_run(
-  config: ConfigDict,
-  workdir: epath.Path,
-  keep_ratios: Sequence[float],
-  which: str,
-) -> str:
-  """Evaluates a run's checkpoint at several keep ratios, in one compilation.
-
-  Args:
-    config: of the run.
-    workdir: the run's folder.
-    keep_ratios: each in ``[0, 1]``.
-    which: ``best`` or ``last``.
-
-  Returns:
-    A table, a row a ratio.
-
-  Raises:
-    InputError: if the run has no such checkpoint, or the data is not to be had.
-  """
-  check_checkpoint(workdir, which)
-  data = factory.make_data(config, print)
-  parts = factory.make_parts(
-    config, num_classes=data.num_classes, steps_per_epoch=1
-  )
-  template = jax.eval_shape(
-    lambda: factory.make_state(config, parts, data.test_images.shape[1:])
-  )
-  state, journal = restore(workdir, which, template)
-  batches = make_batches(
-    data.test_images,
-    data.test_labels,
-    config.eval.batch_size,
-    make_mesh(config.eval.batch_size, num_devices=1),
-  )
-  eval_step = make_eval_step(parts.model.apply, preprocess=normalize)
-  lines = [
-    f"{workdir}, {which} checkpoint (epoch {len(journal.records)}),"
-    f" {len(data.test_labels):,} test images of {config.data.name}",
-    "keep ratio  accuracy    loss  nonzero",
-  ]
-  for keep_ratio in keep_ratios:
-    result = evaluate(eval_step, state, batches, keep_ratio)
-    lines.append(
-      f"{keep_ratio:>10g}  {result['accuracy']:>8.4f}  {result['loss']:>6.4f}"
-      f"  {result['nonzero']:>7.4f}"
-    )
-  return "\n".join(lines)

@@ -10,8 +10,9 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jax.typing import ArrayLike
 
-from sparse_regimes.activations import ACTIVATIONS
+from sparse_regimes.activations import ACTIVATIONS, get_activation
 from sparse_regimes.errors import one_of
+from sparse_regimes.metrics import site_sums
 from sparse_regimes.selection import (
   IMPLEMENTATIONS,
   SCOPES,
@@ -30,6 +31,9 @@ class SparseActivation(nn.Module):
       position).
     score: rank by ``value`` or ``magnitude``.
     implementation: of the selection; None is the fastest here.
+
+  With the collection ``intermediates`` mutable it stores a
+  :class:`sparse_regimes.metrics.SiteSums` under ``site``.
 
   Example:
     >>> layer = SparseActivation(activation="relu")
@@ -59,7 +63,7 @@ class SparseActivation(nn.Module):
   @nn.compact
   def __call__(self, x: jax.Array, keep_ratio: ArrayLike) -> jax.Array:
     """Maps ``[b, ...]`` to the same shape; ``keep_ratio`` may be traced."""
-    return sparse_activation(
+    y = sparse_activation(
       x,
       keep_ratio,
       activation=self.activation,
@@ -67,6 +71,11 @@ class SparseActivation(nn.Module):
       score=self.score,
       implementation=self.implementation,
     )
+    # Measured only for those who collect it.
+    if self.is_mutable_collection("intermediates"):
+      dense = get_activation(self.activation)(x)
+      self.sow("intermediates", "site", site_sums(dense, y))
+    return y
 
 
 class RMSNorm(nn.Module):

@@ -12,17 +12,20 @@ from etils import epath
 
 from sparse_regimes import config as configs
 from sparse_regimes import processes
+from sparse_regimes.budgets import sweep_runs
 from sparse_regimes.errors import InputError
-from sparse_regimes.evaluate import evaluate_run
 from sparse_regimes.stopping import Stopped
 from sparse_regimes.summary import describe_summary
 from sparse_regimes.train import NotFinite, train
 from sparse_regimes.workdir import (
-  CONFIG_FILE,
   check_workdir,
   free_workdir,
   fresh_workdir,
 )
+
+
+def _paths(text: str) -> list[epath.Path]:
+  return [epath.Path(path) for path in text.split(",")]
 
 
 class _Parser(argparse.ArgumentParser):
@@ -55,7 +58,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     "--force_new", action="store_true", help="start afresh in a new folder"
   )
   parser.add_argument("--mode", choices=("train", "eval"), default="train")
-  parser.add_argument("--keep_ratios", default="1.0,0.5,0.2,0.1", help="eval")
+  parser.add_argument(
+    "--keep_ratios",
+    default="1.0,0.5,0.2,0.1",
+    help="eval: numbers, or LOWEST:HIGHEST:COUNT in equal factors",
+  )
+  parser.add_argument(
+    "--against", default=[], type=_paths, help="eval: more runs, by commas"
+  )
   parser.add_argument("--checkpoint", default="best", help="eval: best or last")
   processes_group = parser.add_argument_group(
     "several processes", "found by themselves on Cloud TPU"
@@ -90,11 +100,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(args: argparse.Namespace, overrides: Sequence[str]) -> None:
   if args.mode == "eval":
-    if args.workdir is None or not (args.workdir / CONFIG_FILE).is_file():
-      raise InputError(f"--workdir must hold a run, got {args.workdir}")
+    if args.workdir is None:
+      raise InputError("--workdir must hold a run, got None")
     ratios = configs.parse_keep_ratios(args.keep_ratios)
-    config = configs.load(str(args.workdir / CONFIG_FILE), overrides)
-    print(evaluate_run(config, args.workdir, ratios, args.checkpoint))
+    sweep_runs(
+      [args.workdir, *args.against], overrides, ratios, args.checkpoint
+    )
     return
   if args.config is None:
     raise InputError("--config must be a config file, got nothing")

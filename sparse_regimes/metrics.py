@@ -1,5 +1,7 @@
 """What is measured at every step."""
 
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
 
@@ -37,3 +39,96 @@ def nonzero_fraction(x: jax.Array) -> jax.Array:
     Array(0.5, dtype=float32)
   """
   return jnp.count_nonzero(x).astype(jnp.float32) / x.size
+
+
+class SiteSums(NamedTuple):
+  """What a mask does at one site, to be added up over batches.
+
+  Attributes:
+    threshold: over examples, the sum of the smallest magnitude that is kept (0
+      if none is), float32 scalar.
+    kept: the sum of the kept magnitudes, float32 scalar.
+    total: the sum of all magnitudes before the mask, float32 scalar.
+    active: which channels (the last axis) have a nonzero entry anywhere, bool
+      ``[c]``; the others are dead.
+  """
+
+  threshold: jax.Array
+  kept: jax.Array
+  total: jax.Array
+  active: jax.Array
+
+
+def site_sums(dense: jax.Array, sparse: jax.Array) -> SiteSums:
+  """Measures a mask.
+
+  Args:
+    dense: activations before the mask, ``[b, ..., c]``.
+    sparse: the same after it.
+
+  Example:
+    >>> sums = site_sums(jnp.array([[1.0, 3.0]]), jnp.array([[0.0, 3.0]]))
+    >>> print(sums.threshold, sums.kept / sums.total, sums.active)
+    3.0 0.75 [False  True]
+  """
+  size = jnp.abs(sparse.astype(jnp.float32))
+  examples = tuple(range(1, size.ndim))
+  smallest = jnp.min(jnp.where(size > 0, size, jnp.inf), axis=examples)
+  return SiteSums(
+    threshold=jnp.sum(jnp.where(jnp.isfinite(smallest), smallest, 0.0)),
+    kept=jnp.sum(size),
+    total=jnp.sum(jnp.abs(dense.astype(jnp.float32))),
+    active=jnp.any(size > 0, axis=tuple(range(size.ndim - 1))),
+  )
+
+
+class CalibrationSums(NamedTuple):
+  """Predictions by confidence, in bins, to be added up over batches.
+
+  Attributes:
+    count: predictions, float32 ``[bins]``.
+    confidence: the sum of their largest probabilities, float32 ``[bins]``.
+    correct: how many are right, float32 ``[bins]``.
+  """
+
+  count: jax.Array
+  confidence: jax.Array
+  correct: jax.Array
+
+
+def calibration_sums(
+  logits: jax.Array, labels: jax.Array, *, num_bins: int = 15
+) -> CalibrationSums:
+  """Sorts predictions into bins of equal width by their confidence.
+
+  Args:
+    logits: real ``[b, num_classes]``.
+    labels: integer ``[b]``.
+    num_bins: bins over ``[0, 1]``.
+  """
+  probabilities = jax.nn.softmax(logits.astype(jnp.float32))
+  confidence = jnp.max(probabilities, axis=-1)
+  bins = jnp.clip((confidence * num_bins).astype(jnp.int32), 0, num_bins - 1)
+  in_bin = jax.nn.one_hot(bins, num_bins, dtype=jnp.float32)
+  correct = is_correct(logits, labels).astype(jnp.float32)
+  return CalibrationSums(
+    count=jnp.sum(in_bin, axis=0),
+    confidence=jnp.sum(in_bin * confidence[:, None], axis=0),
+    correct=jnp.sum(in_bin * correct[:, None], axis=0),
+  )
+
+
+def calibration_error(sums: CalibrationSums) -> float:
+  r"""The expected calibration error of the predictions counted in ``sums``.
+
+  .. math:: \sum_b \frac{n_b}{n} |\mathrm{accuracy}_b - \mathrm{confidence}_b|
+
+  Example:
+    >>> logits = jnp.array([[100.0, 0.0], [100.0, 0.0]])
+    >>> calibration_error(calibration_sums(logits, jnp.array([0, 1])))
+    0.5
+
+  Source: Guo et al., "On Calibration of Modern Neural Networks", 2017.
+  """
+  gap = jnp.abs(sums.correct - sums.confidence)
+  return float(jnp.sum(gap) / jnp.sum(sums.count))

@@ -1,14 +1,15 @@
 """Figures of a run, drawn from its records."""
 
 import io
+import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from etils import epath
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from sparse_regimes.files import write
 from sparse_regimes.journal import Record
@@ -23,6 +24,12 @@ _SPARSE = {
 }
 _DENSE = {"color": "#1b4965", "linestyle": "-", "label": "test, dense"}
 _BUDGET = {"color": "#2a7f62", "linestyle": "-", "label": "keep ratio"}
+_SWEEPS = (
+  {"color": "#1b4965", "linestyle": "-", "marker": "o"},
+  {"color": "#d1495b", "linestyle": "--", "marker": "s"},
+  {"color": "#2a7f62", "linestyle": "-.", "marker": "^"},
+  {"color": "#8c6bb1", "linestyle": ":", "marker": "D"},
+)
 
 
 def draw_curves(records: Sequence[Record], path: epath.Path) -> None:
@@ -70,6 +77,46 @@ def draw_curves(records: Sequence[Record], path: epath.Path) -> None:
       ax.legend(fontsize=9, loc="best", framealpha=0.7)
   for ax in axes[2:]:
     ax.set_xlabel("Epoch", fontsize=11)
+  _save(figure, path)
+
+
+def draw_sweep(
+  sweeps: Mapping[str, Sequence[Mapping[str, Any]]], path: epath.Path
+) -> None:
+  """Draws accuracy, loss, calibration and nonzero fraction over keep ratio.
+
+  Args:
+    sweeps: rows of :func:`sparse_regimes.sweep.sweep` by the run's name.
+    path: a PNG.
+  """
+  panels = {
+    "Accuracy": "accuracy",
+    "Loss (nats)": "loss",
+    "Calibration error": "calibration_error",
+    "Nonzero fraction": "nonzero",
+  }
+  figure = Figure(figsize=(9, 6), dpi=150, layout="constrained")
+  FigureCanvasAgg(figure)
+  axes = figure.subplots(2, 2, sharex=True).ravel()
+  for ax, (title, name) in zip(axes, panels.items(), strict=True):
+    for (label, rows), style in zip(
+      sweeps.items(), itertools.cycle(_SWEEPS), strict=False
+    ):
+      ratios = [row["keep_ratio"] for row in rows]
+      values = [row[name] for row in rows]
+      ax.plot(ratios, values, label=label, markersize=4, lw=1.6, **style)
+    ax.set_title(title, fontsize=12)
+    ax.set_xscale("log")
+    ax.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
+    ax.grid(alpha=0.3)
+  axes[0].set_ylim(0, 1.03)
+  axes[0].legend(fontsize=9, loc="best", framealpha=0.7)
+  for ax in axes[2:]:
+    ax.set_xlabel("Keep ratio at test time", fontsize=11)
+  _save(figure, path)
+
+
+def _save(figure: Figure, path: epath.Path) -> None:
   buffer = io.BytesIO()
   figure.savefig(buffer, format="png")
   write(path, buffer.getvalue())

@@ -15,7 +15,8 @@ ROWS = [
   ["step", "journal"],
   ["factory"],
   ["config", "checkpoint", "writers"],
-  ["evaluate", "report", "summary", "workdir", "pauses"],
+  ["evaluate", "report", "summary", "workdir", "pauses", "sweep"],
+  ["budgets"],
   ["train"],
   ["main"],
 ]

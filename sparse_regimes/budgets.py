@@ -1,0 +1,116 @@
+"""``--mode=eval``: the checkpoints of runs at many budgets."""
+
+from collections.abc import Callable, Sequence
+
+import jax
+from etils import epath
+from ml_collections import ConfigDict
+
+from sparse_regimes import config as configs
+from sparse_regimes import factory
+from sparse_regimes.checkpoint import check_checkpoint, restore
+from sparse_regimes.data.dataset import normalize
+from sparse_regimes.errors import InputError
+from sparse_regimes.evaluate import make_batches
+from sparse_regimes.mesh import make_mesh
+from sparse_regimes.report import draw_sweep
+from sparse_regimes.sweep import make_sweep_step, sweep, write_sweep
+from sparse_regimes.workdir import CONFIG_FILE
+
+
+def sweep_runs(
+  workdirs: Sequence[epath.Path],
+  overrides: Sequence[str],
+  keep_ratios: Sequence[float],
+  which: str,
+  log: Callable[[str], None] = print,
+) -> None:
+  """Evaluates runs at the same budgets, each in one compiled program.
+
+  Every run's folder gets ``sweep.json`` and ``sweep.csv``, the first one's also
+  ``sweep.png`` with all of them.
+
+  Args:
+    workdirs: of runs on the same data.
+    overrides: of their configs.
+    keep_ratios: each in ``[0, 1]``.
+    which: ``best`` or ``last``.
+    log: takes a line at a time.
+
+  Raises:
+    InputError: if one is no run, has no such checkpoint, or was trained on
+      other data than the first.
+  """
+  loaded = [_load(workdir, overrides, which) for workdir in workdirs]
+  names = {config.data.name for config in loaded}
+  if len(names) > 1:
+    raise InputError(
+      f"--against must be runs on the same data, got {', '.join(sorted(names))}"
+    )
+  sweeps = {}
+  for workdir, config in zip(workdirs, loaded, strict=True):
+    rows = _sweep_run(workdir, config, keep_ratios, which, log)
+    sweeps[str(workdir)] = rows
+  draw_sweep(sweeps, workdirs[0] / "sweep.png")
+  log(f"written     sweep.json, sweep.csv, sweep.png in {workdirs[0]}")
+
+
+def _load(
+  workdir: epath.Path, overrides: Sequence[str], which: str
+) -> ConfigDict:
+  if not (workdir / CONFIG_FILE).is_file():
+    raise InputError(f"--workdir must hold a run, got {workdir}")
+  check_checkpoint(workdir, which)
+  return configs.load(str(workdir / CONFIG_FILE), overrides)
+
+
+def _sweep_run(
+  workdir: epath.Path,
+  config: ConfigDict,
+  keep_ratios: Sequence[float],
+  which: str,
+  log: Callable[[str], None],
+) -> list[dict]:
+  data = factory.make_data(config, log)
+  parts = factory.make_parts(
+    config, num_classes=data.num_classes, steps_per_epoch=1
+  )
+  template = jax.eval_shape(
+    lambda: factory.make_state(config, parts, data.test_images.shape[1:])
+  )
+  state, journal = restore(workdir, which, template)
+  epoch = len(journal.records)
+  batches = make_batches(
+    data.test_images,
+    data.test_labels,
+    config.eval.batch_size,
+    make_mesh(config.eval.batch_size, num_devices=1),
+  )
+  log(
+    f"{workdir}, {which} checkpoint (epoch {epoch}),"
+    f" {len(data.test_labels):,} test images of {config.data.name}"
+  )
+  log("keep ratio  accuracy    loss  nonzero  calibration error")
+
+  def log_row(row: dict) -> None:
+    log(
+      f"{row['keep_ratio']:>10.4g}  {row['accuracy']:>8.4f}"
+      f"  {row['loss']:>6.4f}  {row['nonzero']:>7.4f}"
+      f"  {row['calibration_error']:>17.4f}"
+    )
+
+  sweep_step = make_sweep_step(parts.model.apply, preprocess=normalize)
+  rows = sweep(sweep_step, state, batches, keep_ratios, log_row)
+  write_sweep(
+    workdir,
+    {
+      "workdir": str(workdir),
+      "checkpoint": which,
+      "epoch": epoch,
+      "step": journal.step,
+      "data": config.data.name,
+      "num_examples": len(data.test_labels),
+      "rows": rows,
+    },
+  )
+  return rows

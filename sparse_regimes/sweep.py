@@ -1,0 +1,159 @@
+"""One checkpoint at many budgets: the budget sweep."""
+
+import csv
+import io
+import json
+import re
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from etils import epath
+
+from sparse_regimes.files import write
+from sparse_regimes.losses import cross_entropy
+from sparse_regimes.metrics import (
+  calibration_error,
+  calibration_sums,
+  is_correct,
+)
+from sparse_regimes.state import TrainState
+from sparse_regimes.step import Batch
+
+# Of a row, in the order of the table; those after ``SITES`` are lists by site.
+TOTALS = ("keep_ratio", "accuracy", "loss", "calibration_error", "nonzero")
+SITES = ("site_nonzero", "site_threshold", "site_kept_mass", "site_dead")
+
+
+def make_sweep_step(
+  apply_fn: Callable[..., Any],
+  *,
+  preprocess: Callable[[jax.Array], jax.Array] = lambda images: images,
+) -> Callable[[TrainState, Batch, jax.Array], dict[str, Any]]:
+  """A jitted evaluation that also looks at every site.
+
+  Args:
+    apply_fn: ``apply`` of a Linen module whose masks are
+      :class:`sparse_regimes.SparseActivation`.
+    preprocess: applied to ``batch["images"]`` inside the step.
+
+  Returns:
+    ``sweep_step(state, batch, keep_ratio) -> sums`` over the batch; one
+    compilation for every keep ratio.
+  """
+
+  @jax.jit
+  def sweep_step(
+    state: TrainState, batch: Batch, keep_ratio: jax.Array
+  ) -> dict[str, Any]:
+    (logits, stats), collected = apply_fn(
+      state.variables,
+      preprocess(batch["images"]),
+      keep_ratio,
+      train=False,
+      mutable=["intermediates"],
+    )
+    labels = batch["labels"]
+    return {
+      "count": jnp.array(labels.shape[0], jnp.int32),
+      "loss": jnp.sum(cross_entropy(logits, labels)),
+      "correct": jnp.sum(is_correct(logits, labels), dtype=jnp.int32),
+      "calibration": calibration_sums(logits, labels),
+      "nonzero": stats * labels.shape[0],
+      "sites": collected["intermediates"],
+    }
+
+  return sweep_step
+
+
+def sweep(
+  sweep_step: Callable[..., Any],
+  state: TrainState,
+  batches: Sequence[Batch],
+  keep_ratios: Sequence[float],
+  on_ratio: Callable[[dict[str, Any]], None] = lambda row: None,
+) -> list[dict[str, Any]]:
+  """Evaluates a state at each budget.
+
+  Args:
+    sweep_step: of :func:`make_sweep_step`.
+    state: its variables are evaluated.
+    batches: of :func:`sparse_regimes.evaluate.make_batches`.
+    keep_ratios: each in ``[0, 1]``.
+    on_ratio: called with every row as soon as it is there.
+
+  Returns:
+    A row a ratio: the names of ``TOTALS``, and lists over sites from input to
+    output: nonzero fraction, mean threshold (the smallest magnitude kept), the
+    share of the dense activations' mass that is kept, the share of channels
+    that no image activates.
+  """
+  rows = []
+  for keep_ratio in keep_ratios:
+    ratio = jnp.asarray(keep_ratio, jnp.float32)
+    sums: dict[str, Any] | None = None
+    for batch in batches:
+      new = sweep_step(state, batch, ratio)
+      sums = new if sums is None else _add(sums, new)
+    rows.append(_row(keep_ratio, jax.device_get(sums)))
+    on_ratio(rows[-1])
+  return rows
+
+
+@jax.jit
+def _add(a: dict[str, Any], b: dict[str, Any]) -> dict[str, Any]:
+  return jax.tree.map(lambda x, y: x | y if x.dtype == bool else x + y, a, b)
+
+
+def _row(keep_ratio: float, sums: dict[str, Any]) -> dict[str, Any]:
+  count = int(sums["count"])
+  sites = _in_order(sums["sites"])
+  nonzero = np.asarray(sums["nonzero"], np.float64) / count
+  return {
+    "keep_ratio": float(keep_ratio),
+    "accuracy": int(sums["correct"]) / count,
+    "loss": float(sums["loss"]) / count,
+    "calibration_error": calibration_error(sums["calibration"]),
+    "nonzero": float(nonzero.mean()),
+    "site_nonzero": nonzero.tolist(),
+    "site_threshold": [float(s.threshold) / count for s in sites],
+    # Where nothing is active nothing is lost.
+    "site_kept_mass": [
+      float(s.kept / s.total) if s.total else 1.0 for s in sites
+    ],
+    "site_dead": [float(1 - np.mean(s.active)) for s in sites],
+  }
+
+
+def _in_order(collected: Any) -> list[Any]:
+  """The sites by module name, of which the numbers count from the input."""
+
+  def natural(item: tuple[Any, Any]) -> list[Any]:
+    name = jax.tree_util.keystr(item[0])
+    return [int(p) if p.isdigit() else p for p in re.split(r"(\d+)", name)]
+
+  leaves = jax.tree_util.tree_flatten_with_path(
+    collected, is_leaf=lambda x: hasattr(x, "threshold")
+  )[0]
+  return [site for _, site in sorted(leaves, key=natural)]
+
+
+def write_sweep(folder: epath.Path, content: dict[str, Any]) -> None:
+  """Writes ``sweep.json``, and ``sweep.csv`` with a line a ratio and site.
+
+  Args:
+    folder: of the run.
+    content: ``rows`` of :func:`sweep`, and what identifies them.
+  """
+  write(folder / "sweep.json", json.dumps(content, indent=2) + "\n")
+  text = io.StringIO()
+  table = csv.writer(text)
+  table.writerow([*TOTALS, "site", *SITES])
+  for row in content["rows"]:
+    for site in range(len(row["site_nonzero"])):
+      table.writerow(
+        [*(row[n] for n in TOTALS), site, *(row[n][site] for n in SITES)]
+      )
+  write(folder / "sweep.csv", text.getvalue())
