@@ -143,8 +143,8 @@ def parse_keep_ratios(text: str) -> list[float]:
       lowest, highest, count = text.split(":")
       first = in_range("--keep_ratios", float(lowest), 0, 1)
       last = in_range("--keep_ratios", float(highest), 0, 1)
-      number = in_range("--keep_ratios", int(count), 2, 1000)
-      if not 0 < first < last:
+      number = int(count)
+      if not 0 < first < last or number not in range(2, 1001):
         raise ValueError
       return [
         round(first * (last / first) ** (i / (number - 1)), 6)

@@ -86,12 +86,12 @@ class CalibrationSums(NamedTuple):
   """Predictions by confidence, in bins, to be added up over batches.
 
   Attributes:
-    count: predictions, float32 ``[bins]``.
+    predictions: how many, float32 ``[bins]``.
     confidence: the sum of their largest probabilities, float32 ``[bins]``.
     correct: how many are right, float32 ``[bins]``.
   """
 
-  count: jax.Array
+  predictions: jax.Array
   confidence: jax.Array
   correct: jax.Array
 
@@ -112,7 +112,7 @@ def calibration_sums(
   in_bin = jax.nn.one_hot(bins, num_bins, dtype=jnp.float32)
   correct = is_correct(logits, labels).astype(jnp.float32)
   return CalibrationSums(
-    count=jnp.sum(in_bin, axis=0),
+    predictions=jnp.sum(in_bin, axis=0),
     confidence=jnp.sum(in_bin * confidence[:, None], axis=0),
     correct=jnp.sum(in_bin * correct[:, None], axis=0),
   )
@@ -131,4 +131,4 @@ def calibration_error(sums: CalibrationSums) -> float:
   Source: Guo et al., "On Calibration of Modern Neural Networks", 2017.
   """
   gap = jnp.abs(sums.correct - sums.confidence)
-  return float(jnp.sum(gap) / jnp.sum(sums.count))
+  return float(jnp.sum(gap) / jnp.sum(sums.predictions))
