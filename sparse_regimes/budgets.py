@@ -78,7 +78,7 @@ def _sweep_run(
   template = jax.eval_shape(
     lambda: factory.make_state(config, parts, data.test_images.shape[1:])
   )
-  state, journal = restore(workdir, which, template)
+  state, journal = restore(workdir, which, template, log)
   epoch = len(journal.records)
   batches = make_batches(
     data.test_images,
