@@ -4,9 +4,7 @@
 """
 
 import json
-import shutil
 import tempfile
-from pathlib import Path
 
 import pytest
 from checkpoint_test import save_epochs, state_at
@@ -56,16 +54,18 @@ def run(tmp_path_factory):
 @given(data=st.data())
 def test_checkpoint_metadata(run, name, data):
   folder, template = run
-  with tempfile.TemporaryDirectory() as temporary:
-    copy = Path(temporary) / "run"
-    shutil.copytree(folder, copy)
-    path = copy / "checkpoints" / "3" / name
-    path.write_bytes(data.draw(spoilt(path.read_bytes())))
-    try:
-      state, journal = checkpoint.restore(epath.Path(copy), "last", template)
-    except InputError as error:
-      check_line(error)
-      return
+  path = folder / "checkpoints" / "3" / name
+  intact = path.read_bytes()
+  try:
+    path.write_bytes(data.draw(spoilt(intact)))
+    state, journal = checkpoint.restore(
+      epath.Path(folder), "last", template, lambda _: None
+    )
+  except InputError as error:
+    check_line(error)
+    return
+  finally:
+    path.write_bytes(intact)
   assert int(state.step) == 2
   assert len(journal.records) == 1
 
