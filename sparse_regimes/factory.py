@@ -20,6 +20,8 @@ from sparse_regimes.state import TrainState
 
 CONTROLLERS: dict[str, Callable[..., Controller]] = {
   "constant": controllers.constant,
+  "cosine": controllers.cosine,
+  "random_ratio": controllers.random_ratio,
   "strategy1": controllers.strategy1,
   "strategy2": controllers.strategy2,
 }

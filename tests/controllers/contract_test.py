@@ -13,6 +13,8 @@ from sparse_regimes.factory import CONTROLLERS
 
 EVERY = {
   "constant": controllers.constant(0.3),
+  "cosine": controllers.cosine(decide_every=2, period=9),
+  "random_ratio": controllers.random_ratio(decide_every=2),
   "strategy1": controllers.strategy1(decide_every=2, tighten_pct=0.2),
   "strategy2": controllers.strategy2(decide_every=2, tighten_pct=0.2),
 }

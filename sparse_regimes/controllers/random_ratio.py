@@ -1,0 +1,89 @@
+"""A control: a budget drawn anew at every decision."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from sparse_regimes.controllers.base import Controller, only_if_finite
+from sparse_regimes.controllers.bounds import MAX_COUNT, check_budget
+from sparse_regimes.errors import in_range
+
+
+class RandomRatioState(NamedTuple):
+  """Scalars.
+
+  Attributes:
+    keep_ratio: the budget in force, float32.
+    num_batches: batches seen, int32.
+  """
+
+  keep_ratio: jax.Array
+  num_batches: jax.Array
+
+
+def random_ratio(
+  *,
+  keep_min: float = 0.1,
+  keep_max: float = 1.0,
+  decide_every: int = 1,
+  draw_seed: int = 0,
+) -> Controller:
+  r"""Independent budgets, uniform in their logarithm.
+
+  .. math:: r = \exp(u), \quad
+     u \sim \mathrm{Uniform}(\ln r_{\min}, \ln r_{\max})
+
+  A strategy that compresses by a constant factor from :math:`r_{\max}` to
+  :math:`r_{\min}` spends its time so, too. This control has the same budgets
+  without their order, and without feedback.
+
+  Args:
+    keep_min: :math:`r_{\min}`, in ``(0, 1]``.
+    keep_max: :math:`r_{\max}`, in ``[keep_min, 1]``; also the first budget.
+    decide_every: batches between draws, at least 1.
+    draw_seed: of the draws; draw n depends on it and n alone.
+
+  Returns:
+    A :class:`Controller` with :class:`RandomRatioState`.
+
+  Raises:
+    ValueError: for a value outside its range.
+
+  Example:
+    >>> controller = random_ratio(keep_min=0.1)
+    >>> state = controller.update(controller.init(), accuracy=0.5)
+    >>> bool((0.1 <= state.keep_ratio) & (state.keep_ratio <= 1))
+    True
+
+  Source: ours.
+  """
+  check_budget(keep_max, keep_min, keep_max, 0.0, decide_every)
+  in_range("keep_min", keep_min, 1e-6, 1)
+  in_range("draw_seed", draw_seed, 0, MAX_COUNT)
+
+  def init() -> RandomRatioState:
+    return RandomRatioState(
+      keep_ratio=jnp.array(keep_max, jnp.float32),
+      num_batches=jnp.zeros((), jnp.int32),
+    )
+
+  def update(state: RandomRatioState, accuracy: jax.Array) -> RandomRatioState:
+    del accuracy
+    num_batches = state.num_batches + 1
+    draw = num_batches // decide_every
+    drawn = jnp.exp(
+      jax.random.uniform(
+        jax.random.fold_in(jax.random.key(draw_seed), draw),
+        minval=jnp.log(keep_min),
+        maxval=jnp.log(keep_max),
+      )
+    )
+    return RandomRatioState(
+      keep_ratio=jnp.where(
+        draw > 0, jnp.clip(drawn, keep_min, keep_max), state.keep_ratio
+      ),
+      num_batches=num_batches,
+    )
+
+  return Controller(init, only_if_finite(update))
