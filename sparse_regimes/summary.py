@@ -100,6 +100,8 @@ def summarize(config: ConfigDict, journal: Journal) -> dict[str, Any]:
   """What a results table needs of a finished run."""
   last, best = journal.records[-1], journal.best
   assert best is not None
+  rates = [r["images_per_second"] for r in journal.records]
+  rates = [rate for rate in rates if rate is not None]
   return {
     "epochs": last["epoch"],
     "steps": last["step"],
@@ -114,9 +116,8 @@ def summarize(config: ConfigDict, journal: Journal) -> dict[str, Any]:
     "best_test_dense_accuracy": best["test_dense_accuracy"],
     "best_epoch": best["epoch"],
     "skipped_steps": journal.skipped,
-    "images_per_second": float(
-      np.nanmedian([r["images_per_second"] or np.nan for r in journal.records])
-    ),
+    # Unknown, and 0 here, if nothing but evaluations was left to do.
+    "images_per_second": float(np.median(rates)) if rates else 0.0,
     "seconds": journal.seconds,
     "device": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
     "host": f"{os.cpu_count()} cores, {platform.machine()}",
