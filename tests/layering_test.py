@@ -7,7 +7,15 @@ PACKAGE = Path(__file__).parent.parent / "sparse_regimes"
 
 ROWS = [
   ["errors"],
-  ["activations", "pace", "kernels", "files", "stopping", "processes"],
+  [
+    "activations",
+    "pace",
+    "kernels",
+    "digest",
+    "files",
+    "stopping",
+    "processes",
+  ],
   ["selection", "controllers", "losses", "optimizer", "metrics", "data"],
   ["layers", "mesh"],
   ["models"],
