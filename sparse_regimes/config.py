@@ -30,6 +30,8 @@ def default_config() -> ConfigDict:
       "data": {
         "name": "cifar10",  # or cifar10_mini, which ships with the package
         "dir": "",  # empty: the user's cache directory
+        "num_train": 0,  # the first of each split; 0: all
+        "num_test": 0,
       },
       "model": {
         "name": "wide_resnet",
@@ -43,6 +45,10 @@ def default_config() -> ConfigDict:
         "dtype": "auto",  # float32 on CPU, bfloat16 elsewhere
       },
       "controller": {"name": "constant"} | _controller_arguments(),
+      # What the controller hears of; 0: the accuracy of this very batch.
+      "signal": {"shuffle_window": 0, "shuffle_seed": 0},
+      # Not back within drop_tol of the best, so many decisions after a reset.
+      "collapse": {"decisions": 10, "drop_tol": 0.12},
       "optimizer": {
         "learning_rate": 0.1,
         "reference_batch_size": 128,  # 0: the rate is not scaled
@@ -53,6 +59,9 @@ def default_config() -> ConfigDict:
         "per_step": False,
         "milestones": (60, 120, 160),
         "decay_factor": 0.2,
+        "clip_norm": 0.0,  # of the whole gradient; 0: not clipped
+        "restart_at_resets": False,  # the schedule, over the steps left
+        "rollback": False,  # after a collapse, to the best parameters
       },
       "train": {
         "epochs": 500,
@@ -62,7 +71,8 @@ def default_config() -> ConfigDict:
         "parameters": "replicated",  # or sharded over the devices
         "on_nonfinite": "stop",  # or skip the step and count it
       },
-      "eval": {"batch_size": 500},
+      # Of the test split, and of so many training images: the gap.
+      "eval": {"batch_size": 500, "num_train": 1000},
       # Whenever one of them is due (0: never), and at the end.
       "checkpoint": {
         "every_epochs": 1,
@@ -232,6 +242,7 @@ def _check(config: ConfigDict) -> None:
     in_range("train.batch_size", config.train.batch_size, 1, _MOST)
     in_range("train.steps_per_call", config.train.steps_per_call, 0, _MOST)
     in_range("eval.batch_size", config.eval.batch_size, 1, _MOST)
+    in_range("eval.num_train", config.eval.num_train, 1, _MOST)
     in_range("train.num_devices", config.train.num_devices, 0, _MOST)
     one_of("train.parameters", config.train.parameters, PARAMETERS)
     one_of("train.on_nonfinite", config.train.on_nonfinite, ("stop", "skip"))

@@ -46,7 +46,7 @@ def evaluate(
   batches: Sequence[Batch],
   keep_ratio: ArrayLike,
   check: Callable[[], None] = lambda: None,
-) -> dict[str, float]:
+) -> dict[str, Any]:
   """Means over all examples of ``batches``.
 
   Args:
@@ -58,7 +58,7 @@ def evaluate(
 
   Returns:
     ``loss`` (nats), ``accuracy`` and ``nonzero`` (fractions; nonzero is the
-    mean over sites).
+    mean over sites), and ``sites``: the list of nonzero fractions at each.
   """
   sums: list[Any] = []
   for batch in batches:
@@ -70,8 +70,10 @@ def evaluate(
   sums = jax.device_get(sums)
   count = sum(int(s["count"]) for s in sums)
   nonzero = np.sum([s["nonzero"] for s in sums], axis=0, dtype=np.float64)
+  sites = np.atleast_1d(nonzero / count)
   return {
     "loss": sum(float(s["loss"]) for s in sums) / count,
     "accuracy": sum(int(s["correct"]) for s in sums) / count,
-    "nonzero": float(np.mean(nonzero)) / count,
+    "nonzero": float(np.mean(sites)),
+    "sites": sites.tolist(),
   }

@@ -12,9 +12,10 @@ from ml_collections import ConfigDict
 
 from sparse_regimes import controllers, optimizer
 from sparse_regimes.controllers import Controller
+from sparse_regimes.controllers.bounds import MAX_COUNT
 from sparse_regimes.data import cifar10, mini
 from sparse_regimes.data.dataset import Dataset
-from sparse_regimes.errors import InputError, one_of
+from sparse_regimes.errors import InputError, in_range, one_of
 from sparse_regimes.models.wide_resnet import WideResNet
 from sparse_regimes.state import TrainState
 
@@ -26,15 +27,35 @@ CONTROLLERS: dict[str, Callable[..., Controller]] = {
   "strategy2": controllers.strategy2,
 }
 MODELS: dict[str, Callable[..., nn.Module]] = {"wide_resnet": WideResNet}
-# Names, and how many training images each has.
-DATASETS = {"cifar10": 50_000, "cifar10_mini": 1_280}
+# Names, and how many training and test images each has.
+DATASETS = {"cifar10": (50_000, 10_000), "cifar10_mini": (1_280, 256)}
 DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 
 
 def make_controller(config: ConfigDict) -> Controller:
-  """The controller of ``config.controller``."""
+  """The controller of ``config.controller``, watched for a collapse.
+
+  With ``signal.shuffle_window`` above 0 it hears of accuracy at random times.
+  """
   with _section("controller"):
-    return _named(CONTROLLERS, **config.controller)
+    controller = _named(CONTROLLERS, **config.controller)
+  if config.signal.shuffle_window:
+    with _section("signal"):
+      in_range("shuffle_window", config.signal.shuffle_window, 0, 10**6)
+      in_range("shuffle_seed", config.signal.shuffle_seed, 0, MAX_COUNT)
+    controller = controllers.shuffled(
+      controller,
+      window=config.signal.shuffle_window,
+      draw_seed=config.signal.shuffle_seed,
+    )
+  with _section("collapse"):
+    decisions = in_range("decisions", config.collapse.decisions, 1, 10**6)
+    patience = decisions * config.controller.get("decide_every", 1)
+    return controllers.watched(
+      controller,
+      patience=min(patience, MAX_COUNT),
+      drop_tol=config.collapse.drop_tol,
+    )
 
 
 def make_model(
@@ -83,17 +104,24 @@ def make_schedule(
 
 
 def make_optimizer(
-  config: ConfigDict, schedule: optax.Schedule
+  config: ConfigDict, schedule: optax.Schedule, *, steps_per_epoch: int
 ) -> optax.GradientTransformation:
   """The optimizer of ``config.optimizer`` at the rates of ``schedule``."""
   cfg = config.optimizer
   with _section("optimizer"):
-    return optimizer.sgd(
-      schedule,
+    in_range("clip_norm", cfg.clip_norm, 0)
+    tx = optimizer.sgd(
+      1.0 if cfg.restart_at_resets else schedule,
       momentum=cfg.momentum,
       nesterov=cfg.nesterov,
       weight_decay=cfg.weight_decay,
     )
+  if cfg.clip_norm:
+    tx = optax.chain(optax.clip_by_global_norm(cfg.clip_norm), tx)
+  if cfg.restart_at_resets:
+    num_steps = config.train.epochs * steps_per_epoch
+    tx = optax.chain(tx, optimizer.warm_restarts(schedule, num_steps))
+  return optimizer.rollback(tx) if cfg.rollback else tx
 
 
 class Parts(NamedTuple):
@@ -120,7 +148,7 @@ def make_parts(
     ),
     controller=make_controller(config),
     schedule=schedule,
-    tx=make_optimizer(config, schedule),
+    tx=make_optimizer(config, schedule, steps_per_epoch=steps_per_epoch),
   )
 
 
@@ -140,11 +168,27 @@ def make_state(
 
 def make_data(config: ConfigDict, log: Callable[[str], None]) -> Dataset:
   """The dataset of ``config.data``, fetched if it has to be."""
+  num_train, num_test = num_examples(config)
+  if config.data.name == "cifar10_mini":
+    data = mini.load()
+  else:
+    data = cifar10.load(config.data.dir or None, log=log)
+  return data._replace(
+    train_images=data.train_images[:num_train],
+    train_labels=data.train_labels[:num_train],
+    test_images=data.test_images[:num_test],
+    test_labels=data.test_labels[:num_test],
+  )
+
+
+def num_examples(config: ConfigDict) -> tuple[int, int]:
+  """Training and test images of ``config.data``: the first of each split."""
+  cfg = config.data
   with _section("data"):
-    name = one_of("name", config.data.name, DATASETS)
-  if name == "cifar10_mini":
-    return mini.load()
-  return cifar10.load(config.data.dir or None, log=log)
+    splits = DATASETS[one_of("name", cfg.name, DATASETS)]
+    for field, size in zip(("num_train", "num_test"), splits, strict=True):
+      in_range(field, cfg[field], 0, size)
+  return cfg.num_train or splits[0], cfg.num_test or splits[1]
 
 
 def check(config: ConfigDict) -> None:
@@ -154,11 +198,10 @@ def check(config: ConfigDict) -> None:
     InputError: naming the field, what it got and what it takes.
   """
   make_parts(config, num_classes=1, steps_per_epoch=1)
-  with _section("data"):
-    num_examples = DATASETS[one_of("name", config.data.name, DATASETS)]
-  if config.train.batch_size > num_examples:
+  num_train, _ = num_examples(config)
+  if config.train.batch_size > num_train:
     raise InputError(
-      f"train.batch_size must be at most the {num_examples} training images of"
+      f"train.batch_size must be at most the {num_train} training images of"
       f" {config.data.name}, got {config.train.batch_size}"
     )
 

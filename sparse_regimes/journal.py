@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from etils import epath
 
+from sparse_regimes.cycles import Budget
 from sparse_regimes.errors import InputError
 
 # Numbers by name; null where a run has no such quantity.
@@ -22,7 +23,14 @@ Record = dict[str, Any]
 # No log is longer: 100,000 epochs have some 50 MB.
 MAX_BYTES = 1 << 28
 
-STEP_METRICS = ("loss", "accuracy", "nonzero", "keep_ratio", "skipped")
+STEP_METRICS = (
+  "loss",
+  "accuracy",
+  "nonzero",
+  "keep_ratio",
+  "skipped",
+  "collapsed",
+)
 
 # The names of ``metrics.jsonl``, in their order.
 RECORD_NAMES = (
@@ -45,6 +53,16 @@ RECORD_NAMES = (
   "images_per_second",
 )
 
+# What else is known of an epoch, for ``trace.json``: the evaluation of some
+# training images, and the nonzero fraction at each site.
+DETAIL_NAMES = (
+  "train_sparse_loss",
+  "train_sparse_accuracy",
+  "train_dense_loss",
+  "train_dense_accuracy",
+)
+SITE_NAMES = ("test_sparse_sites", "test_dense_sites")
+
 
 def dense_accuracy(record: Record) -> tuple[float, int]:
   """What the best epoch is best at; of equals the latest is taken."""
@@ -60,10 +78,9 @@ class Journal:
     step: training steps made.
     records: one a finished epoch.
     epoch_steps: the metrics of the current epoch's steps, lists by name.
-    compressions: how often the keep ratio fell from one step to the next.
-    resets: how often it rose.
-    last_keep_ratio: seen last; None before the first step.
-    lowest_keep_ratio: seen so far.
+    details: one a finished epoch, by ``DETAIL_NAMES`` and ``SITE_NAMES``.
+    budget: every keep ratio so far.
+    collapses: first and last step of each; the last is None while it goes on.
     skipped: steps whose loss or gradient was not finite.
     seconds: wall clock of all starts of the run up to this step.
   """
@@ -73,10 +90,9 @@ class Journal:
   epoch_steps: dict[str, list[float]] = dataclasses.field(
     default_factory=lambda: {name: [] for name in STEP_METRICS}
   )
-  compressions: int = 0
-  resets: int = 0
-  last_keep_ratio: float | None = None
-  lowest_keep_ratio: float = 1.0
+  details: list[dict[str, Any]] = dataclasses.field(default_factory=list)
+  budget: Budget = dataclasses.field(default_factory=Budget)
+  collapses: list[list[int | None]] = dataclasses.field(default_factory=list)
   skipped: int = 0
   seconds: float = 0.0
 
@@ -86,24 +102,39 @@ class Journal:
     Args:
       metrics: ``[num_steps]`` each, by the names of ``STEP_METRICS``.
     """
-    self.step += len(metrics["loss"])
     for name, values in self.epoch_steps.items():
       values.extend(np.asarray(metrics[name], np.float64).tolist())
-    for keep_ratio in metrics["keep_ratio"]:
-      self.see_keep_ratio(float(keep_ratio))
+    for keep_ratio, collapsed in zip(
+      metrics["keep_ratio"], metrics["collapsed"], strict=True
+    ):
+      self.step += 1
+      self.budget.see(self.step, float(keep_ratio))
+      self._see_collapse(bool(collapsed))
     self.skipped += int(np.sum(metrics["skipped"]))
 
-  def see_keep_ratio(self, keep_ratio: float) -> None:
-    """Counts a compression or a reset if the budget is not what it was."""
-    if self.last_keep_ratio is not None:
-      self.compressions += keep_ratio < self.last_keep_ratio
-      self.resets += keep_ratio > self.last_keep_ratio
-    self.last_keep_ratio = keep_ratio
-    self.lowest_keep_ratio = min(self.lowest_keep_ratio, keep_ratio)
+  def _see_collapse(self, collapsed: bool) -> None:
+    if collapsed == self.collapsed:
+      return
+    if collapsed:
+      self.collapses.append([self.step, None])
+    else:
+      self.collapses[-1][1] = self.step
 
-  def end_epoch(self, record: Record) -> None:
-    """Appends the record of the current epoch, and starts the next."""
-    self.records.append(finite(record))
+  @property
+  def collapsed(self) -> bool:
+    """Whether the network has not come back after the last reset."""
+    return bool(self.collapses) and self.collapses[-1][1] is None
+
+  def end_epoch(self, measured: Mapping[str, Any]) -> None:
+    """Appends what was measured of the current epoch, and starts the next.
+
+    Args:
+      measured: by ``RECORD_NAMES``, ``DETAIL_NAMES`` and ``SITE_NAMES``.
+    """
+    self.records.append(finite({n: measured[n] for n in RECORD_NAMES}))
+    numbers = finite({n: measured[n] for n in DETAIL_NAMES})
+    sites = {n: list(measured[n]) for n in SITE_NAMES}
+    self.details.append(numbers | sites)
     self.epoch_steps = {name: [] for name in STEP_METRICS}
 
   def mean(self, name: str) -> float:
@@ -144,6 +175,7 @@ class Journal:
       name: [math.nan if v is None else v for v in values]
       for name, values in fields["epoch_steps"].items()
     }
+    fields["budget"] = Budget.from_json(fields["budget"])
     return cls(**fields)
 
 
@@ -191,15 +223,10 @@ def _checksum(fields: Mapping[str, Any]) -> int:
 
 def _check(fields: Mapping[str, Any]) -> None:
   """Raises a ``ValueError`` for values that no journal has."""
-  counts = ("step", "compressions", "resets", "skipped")
-  numbers = ("lowest_keep_ratio", "seconds")
   steps, records = fields["epoch_steps"], fields["records"]
   well_formed = (
-    all(type(fields[n]) is int and fields[n] >= 0 for n in counts)
-    and all(_is_number(fields[n]) for n in numbers)
-    and (
-      fields["last_keep_ratio"] is None or _is_number(fields["last_keep_ratio"])
-    )
+    all(_is_count(fields[name]) for name in ("step", "skipped"))
+    and _is_number(fields["seconds"])
     and isinstance(steps, dict)
     and set(steps) == set(STEP_METRICS)
     and all(
@@ -209,6 +236,9 @@ def _check(fields: Mapping[str, Any]) -> None:
     )
     and len({len(values) for values in steps.values()}) == 1
     and isinstance(records, list)
+    and _are_details(fields["details"])
+    and len(fields["details"]) == len(records)
+    and _are_collapses(fields["collapses"])
   )
   if not well_formed:
     raise ValueError("the journal's values are not those of a journal")
@@ -225,6 +255,31 @@ def _check_record(record: Any) -> None:
   for name in ("epoch", "step"):
     if type(record[name]) is not int or record[name] < 0:
       raise ValueError(f"{name} must be an integer, got {record[name]!r}")
+
+
+def _are_details(details: Any) -> bool:
+  return isinstance(details, list) and all(
+    isinstance(epoch, dict)
+    and set(epoch) == {*DETAIL_NAMES, *SITE_NAMES}
+    and all(epoch[n] is None or _is_number(epoch[n]) for n in DETAIL_NAMES)
+    and all(isinstance(epoch[n], list) for n in SITE_NAMES)
+    and all(_is_number(v) for n in SITE_NAMES for v in epoch[n])
+    for epoch in details
+  )
+
+
+def _are_collapses(collapses: Any) -> bool:
+  return (
+    isinstance(collapses, list)
+    and all(isinstance(c, list) and len(c) == 2 for c in collapses)
+    and all(_is_count(start) for start, _ in collapses)
+    and all(_is_count(end) for _, end in collapses[:-1])
+    and all(end is None or _is_count(end) for _, end in collapses[-1:])
+  )
+
+
+def _is_count(value: Any) -> bool:
+  return type(value) is int and 0 <= value < 2**63
 
 
 def _is_number(value: Any) -> bool:

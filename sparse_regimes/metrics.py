@@ -1,5 +1,6 @@
 """What is measured at every step."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
@@ -39,6 +40,30 @@ def nonzero_fraction(x: jax.Array) -> jax.Array:
     Array(0.5, dtype=float32)
   """
   return jnp.count_nonzero(x).astype(jnp.float32) / x.size
+
+
+# Multiply-adds of a forward pass, for each image: all, and those that read each
+# site, by its name, from input to output.
+Arithmetic = tuple[int, dict[str, int]]
+
+
+def skippable_share(arithmetic: Arithmetic, nonzero: Sequence[float]) -> float:
+  """The share of a forward pass that multiplies by an activation of 0.
+
+  What a kernel could skip that knows where the zeros are: an upper bound for
+  its gain. A mask alone skips nothing.
+
+  Args:
+    arithmetic: of the network.
+    nonzero: the fraction of nonzero activations at each site.
+
+  Example:
+    >>> skippable_share((100, {"a": 40, "b": 40}), [0.5, 0.25])
+    0.5
+  """
+  total, by_site = arithmetic
+  sites = zip(by_site.values(), nonzero, strict=True)
+  return sum(size * (1 - share) for size, share in sites) / total
 
 
 class SiteSums(NamedTuple):

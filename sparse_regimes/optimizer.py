@@ -1,7 +1,9 @@
 """Learning-rate schedules and the optimizer, from explicit arguments."""
 
 from collections.abc import Sequence
+from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 import optax
 
@@ -110,3 +112,161 @@ def sgd(
   if weight_decay == 0:
     return step
   return optax.chain(optax.add_decayed_weights(weight_decay), step)
+
+
+class RestartsState(NamedTuple):
+  """Scalars.
+
+  Attributes:
+    step: updates made, int32.
+    restarted: the step of the last restart, int32.
+    keep_ratio: of the step before, float32.
+    learning_rate: of the step before, float32.
+  """
+
+  step: jax.Array
+  restarted: jax.Array
+  keep_ratio: jax.Array
+  learning_rate: jax.Array
+
+
+def warm_restarts(
+  schedule: optax.Schedule, num_steps: int
+) -> optax.GradientTransformationExtraArgs:
+  r"""Scales by a schedule that begins anew whenever the budget rises.
+
+  With s the step of the last reset and T all steps, the whole schedule
+  :math:`\eta` is run through in those that are left:
+
+  .. math:: \eta_t = \eta\left(T \, \frac{t - s}{T - s}\right)
+
+  Chain it after a transformation of rate 1. Its update takes the controller's
+  state, as :func:`sparse_regimes.make_train_step` passes it on.
+
+  Args:
+    schedule: step to learning rate.
+    num_steps: T, at least 1.
+
+  Returns:
+    An optax transformation whose state has the ``learning_rate`` last used.
+
+  Example:
+    >>> from sparse_regimes import controllers
+    >>> tx = warm_restarts(lambda step: 1 - step / 4, num_steps=4)
+    >>> state = tx.init(None)
+    >>> for keep_ratio in (1.0, 0.5, 1.0, 1.0):
+    ...   budget = controllers.constant(keep_ratio).init()
+    ...   _, state = tx.update(jnp.ones(1), state, controller_state=budget)
+    ...   print(state.learning_rate)
+    1.0
+    0.75
+    1.0
+    0.5
+
+  Source: ours, after Loshchilov and Hutter, "SGDR", arXiv 1608.03983.
+  """
+  in_range("num_steps", num_steps, 1)
+
+  def init(params: Any) -> RestartsState:
+    del params
+    return RestartsState(
+      step=jnp.zeros((), jnp.int32),
+      restarted=jnp.zeros((), jnp.int32),
+      keep_ratio=jnp.full((), jnp.inf, jnp.float32),
+      learning_rate=jnp.zeros((), jnp.float32),
+    )
+
+  def update(
+    updates: Any,
+    state: RestartsState,
+    params: Any = None,
+    *,
+    controller_state: Any,
+    **_: Any,
+  ) -> tuple[Any, RestartsState]:
+    del params
+    keep_ratio = controller_state.keep_ratio
+    restarted = jnp.where(
+      keep_ratio > state.keep_ratio, state.step, state.restarted
+    )
+    done = (state.step - restarted) / jnp.maximum(1, num_steps - restarted)
+    rate = jnp.asarray(schedule(jnp.round(done * num_steps)), jnp.float32)
+    updates = jax.tree.map(lambda u: rate.astype(u.dtype) * u, updates)
+    return updates, RestartsState(state.step + 1, restarted, keep_ratio, rate)
+
+  return optax.GradientTransformationExtraArgs(init, update)
+
+
+class RollbackState(NamedTuple):
+  """What to go back to.
+
+  Attributes:
+    inner: state of the optimizer.
+    good_params: parameters when accuracy was best.
+    good_inner: state of the optimizer then.
+    collapsed: whether a collapse was going on at the step before, bool scalar.
+  """
+
+  inner: optax.OptState
+  good_params: Any
+  good_inner: optax.OptState
+  collapsed: jax.Array
+
+
+def rollback(
+  inner: optax.GradientTransformation,
+) -> optax.GradientTransformationExtraArgs:
+  """An optimizer that goes back to the best parameters when a run collapses.
+
+  While the accuracy's average is the best so far, parameters and the
+  optimizer's state are noted, a copy of each; in the step after a collapse
+  began they replace those in force (to float rounding: an update is added).
+  Its update takes the state of a :func:`sparse_regimes.controllers.watched`
+  controller, as :func:`sparse_regimes.make_train_step` passes it on.
+
+  Args:
+    inner: any optimizer.
+
+  Returns:
+    An optax transformation.
+
+  Source: ours.
+  """
+  inner = optax.with_extra_args_support(inner)
+
+  def init(params: Any) -> RollbackState:
+    # Each array is donated on its own, so none may be there twice.
+    return RollbackState(
+      inner=inner.init(params),
+      good_params=jax.tree.map(jnp.copy, params),
+      good_inner=inner.init(params),
+      collapsed=jnp.zeros((), bool),
+    )
+
+  def update(
+    updates: Any,
+    state: RollbackState,
+    params: Any = None,
+    *,
+    controller_state: Any,
+    **extra: Any,
+  ) -> tuple[Any, RollbackState]:
+    def choose(condition, a, b):
+      return jax.tree.map(lambda x, y: jnp.where(condition, x, y), a, b)
+
+    is_best = controller_state.is_best
+    good_params = choose(is_best, params, state.good_params)
+    good_inner = choose(is_best, state.inner, state.good_inner)
+    updates, new_inner = inner.update(
+      updates, state.inner, params, controller_state=controller_state, **extra
+    )
+    returns = controller_state.collapsed & ~state.collapsed
+    back = jax.tree.map(lambda good, p: good - p, good_params, params)
+    return choose(returns, back, updates), RollbackState(
+      inner=choose(returns, good_inner, new_inner),
+      good_params=good_params,
+      good_inner=good_inner,
+      collapsed=controller_state.collapsed,
+    )
+
+  return optax.GradientTransformationExtraArgs(init, update)

@@ -43,7 +43,8 @@ def make_train_step(
     apply_fn: ``apply_fn(variables, images, keep_ratio, train=True, rngs=...,
       mutable=["batch_stats"]) -> ((logits, stats), updated)``, the ``apply`` of
       a Linen module whose call returns ``(logits, stats)``.
-    tx: the optimizer.
+    tx: the optimizer. One that takes extra arguments gets the
+      ``controller_state`` in force.
     controller: see :class:`sparse_regimes.controllers.Controller`.
     loss_fn: ``(logits, labels) -> [b]``, one loss an example.
     preprocess: applied to ``batch["images"]`` inside the step.
@@ -52,9 +53,10 @@ def make_train_step(
   Returns:
     ``train_step(state, batch) -> (state, metrics)``. ``batch`` has ``images``
     ``[b, ...]`` and ``labels`` ``[b]``; ``metrics`` has float32 scalars
-    ``loss``, ``accuracy``, ``nonzero``, the ``keep_ratio`` the step ran at, and
+    ``loss``, ``accuracy``, ``nonzero``, the ``keep_ratio`` the step ran at,
     ``skipped``: 1 if the loss, the gradient or what the update made of the
-    state was not finite, else 0.
+    state was not finite, else 0; and ``collapsed``: 1 if a
+    :func:`sparse_regimes.controllers.watched` controller says so, else 0.
 
   Example:
     >>> from sparse_regimes import WideResNet, controllers
@@ -68,10 +70,11 @@ def make_train_step(
     >>> train_step = make_train_step(model.apply, tx, controller)
     >>> state, metrics = train_step(state, batch)
     >>> sorted(metrics)
-    ['accuracy', 'keep_ratio', 'loss', 'nonzero', 'skipped']
+    ['accuracy', 'collapsed', 'keep_ratio', 'loss', 'nonzero', 'skipped']
 
   Source: Wang, arXiv 2603.03131.
   """
+  tx = optax.with_extra_args_support(tx)
 
   def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
     keep_ratio = state.controller_state.keep_ratio
@@ -93,7 +96,12 @@ def make_train_step(
     (loss, (logits, stats, batch_stats)), grads = grad_fn(state.params)
     accuracy = jnp.mean(is_correct(logits, batch["labels"]), dtype=jnp.float32)
 
-    updates, opt_state = tx.update(grads, state.opt_state, state.params)
+    updates, opt_state = tx.update(
+      grads,
+      state.opt_state,
+      state.params,
+      controller_state=state.controller_state,
+    )
     params = optax.apply_updates(state.params, updates)
     new = params, batch_stats, opt_state
     finite = jnp.all(
@@ -122,6 +130,9 @@ def make_train_step(
       "nonzero": jnp.mean(stats),
       "keep_ratio": keep_ratio,
       "skipped": 1.0 - finite.astype(jnp.float32),
+      "collapsed": jnp.asarray(
+        getattr(controller_state, "collapsed", False), jnp.float32
+      ),
     }
     return new_state, metrics
 

@@ -3,6 +3,7 @@
 import importlib.metadata
 import os
 import platform
+from collections.abc import Mapping, Sequence
 from math import isfinite
 from typing import Any
 
@@ -13,12 +14,15 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from sparse_regimes.data.dataset import Dataset
-from sparse_regimes.journal import Journal, Record
+from sparse_regimes.journal import Journal
+from sparse_regimes.metrics import Arithmetic, skippable_share
 from sparse_regimes.pace import Pace, format_seconds
 from sparse_regimes.state import TrainState
 
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 _LONG = 86_400.0
+# One in ten thousand activations carries no image through a network.
+_DEAD = 1e-4
 
 
 def describe_setup(
@@ -75,30 +79,64 @@ def describe_cost(pace: Pace, *, epochs: int, steps_per_epoch: int) -> str:
   return text
 
 
-def describe_epoch(record: Record, epochs: int, skipped: int = 0) -> str:
-  """One line an epoch, or more where there is something to worry about."""
+def describe_epoch(
+  measured: Mapping[str, Any],
+  journal: Journal,
+  epochs: int,
+  arithmetic: Arithmetic,
+) -> str:
+  """One line an epoch, or more where there is something to worry about.
+
+  Args:
+    measured: of the epoch, by the names of a record and of its details.
+    journal: up to its end.
+    epochs: of the run.
+    arithmetic: of the network.
+  """
   warning = ""
-  broken = [n for n, v in record.items() if v is not None and not isfinite(v)]
-  if skipped:
-    warning += f"\nwarning: {skipped} steps skipped so far: not finite"
+  if journal.skipped:
+    warning += f"\nwarning: {journal.skipped} steps skipped so far: not finite"
+  broken = [
+    name
+    for name, value in measured.items()
+    if isinstance(value, float) and not isfinite(value)
+  ]
   if broken:
-    warning += f"\nwarning: not finite after epoch {record['epoch']}, step"
-    warning += f" {record['step']}: {', '.join(broken)}"
-  pace = record["images_per_second"]
+    warning += f"\nwarning: not finite after epoch {measured['epoch']}, step"
+    warning += f" {measured['step']}: {', '.join(broken)}"
+  if journal.collapsed:
+    warning += (
+      f"\nwarning: collapsed at step {journal.collapses[-1][0]}: accuracy has"
+      " not come back since the last reset; docs/collapse.md has remedies"
+    )
+  dead = dead_sites(arithmetic, measured["test_dense_sites"])
+  if dead:
+    warning += f"\nwarning: no activation is left at {', '.join(dead)}"
+  pace = measured["images_per_second"]
   pace = "" if pace is None else f"  {pace:.0f} images/s"
   return (
-    f"epoch {record['epoch']:>3}/{epochs}"
-    f"  loss {record['train_loss']:.3f}  train {record['train_accuracy']:.3f}"
-    f"  keep {record['keep_ratio']:.3f}"
-    f"  test at budget {record['test_sparse_accuracy']:.4f}"
-    f"  dense {record['test_dense_accuracy']:.4f}"
+    f"epoch {measured['epoch']:>3}/{epochs}"
+    f"  loss {measured['train_loss']:.3f}"
+    f"  train {measured['train_accuracy']:.3f}"
+    f"  keep {measured['keep_ratio']:.3f}"
+    f"  test at budget {measured['test_sparse_accuracy']:.4f}"
+    f"  dense {measured['test_dense_accuracy']:.4f}"
     f"{pace}{warning}"
   )
 
 
-def summarize(config: ConfigDict, journal: Journal) -> dict[str, Any]:
+def dead_sites(arithmetic: Arithmetic, nonzero: Sequence[float]) -> list[str]:
+  """Names of the sites at which hardly an activation is nonzero."""
+  names = zip(arithmetic[1], nonzero, strict=True)
+  return [name for name, share in names if share < _DEAD]
+
+
+def summarize(
+  config: ConfigDict, journal: Journal, arithmetic: Arithmetic
+) -> dict[str, Any]:
   """What a results table needs of a finished run."""
   last, best = journal.records[-1], journal.best
+  details = journal.details[-1]
   assert best is not None
   rates = [r["images_per_second"] for r in journal.records]
   rates = [rate for rate in rates if rate is not None]
@@ -106,15 +144,28 @@ def summarize(config: ConfigDict, journal: Journal) -> dict[str, Any]:
     "epochs": last["epoch"],
     "steps": last["step"],
     "seed": config.seed,
-    "compressions": journal.compressions,
-    "resets": journal.resets,
-    "lowest_keep_ratio": journal.lowest_keep_ratio,
+    "compressions": journal.budget.compressions,
+    "resets": journal.budget.resets,
+    "lowest_keep_ratio": journal.budget.lowest,
     "final_keep_ratio": last["keep_ratio"],
     "final_train_accuracy": last["train_accuracy"],
     "final_test_sparse_accuracy": last["test_sparse_accuracy"],
     "final_test_dense_accuracy": last["test_dense_accuracy"],
     "best_test_dense_accuracy": best["test_dense_accuracy"],
     "best_epoch": best["epoch"],
+    # Of training images as they are evaluated: the gap to the test split.
+    "final_train_sparse_accuracy": details["train_sparse_accuracy"],
+    "final_train_dense_accuracy": details["train_dense_accuracy"],
+    # Upper bounds of what a sparse kernel could save.
+    "skippable_share_sparse": skippable_share(
+      arithmetic, details["test_sparse_sites"]
+    ),
+    "skippable_share_dense": skippable_share(
+      arithmetic, details["test_dense_sites"]
+    ),
+    "multiply_adds": arithmetic[0],
+    "collapses": journal.collapses,
+    "dead_sites": dead_sites(arithmetic, details["test_dense_sites"]),
     "skipped_steps": journal.skipped,
     # Unknown, and 0 here, if nothing but evaluations was left to do.
     "images_per_second": float(np.median(rates)) if rates else 0.0,
@@ -141,7 +192,16 @@ def describe_summary(summary: dict[str, Any], workdir: epath.Path) -> str:
     f" {summary['best_epoch']}\n"
     f"  test, budget  {summary['final_test_sparse_accuracy']:.4f} at the last"
     " keep ratio\n"
+    f"{_collapses(summary)}"
     f"  run folder    {workdir}: curves.png, metrics.jsonl, checkpoints\n"
     f"  next          python -m sparse_regimes.main --mode=eval"
     f" --workdir={workdir} --keep_ratios=1.0,0.5,0.2,0.1"
   )
+
+
+def _collapses(summary: dict[str, Any]) -> str:
+  if not summary["collapses"]:
+    return ""
+  last_end = summary["collapses"][-1][1]
+  end = "it never recovered" if last_end is None else "it recovered"
+  return f"  collapses     {len(summary['collapses'])}; from the last {end}\n"

@@ -10,12 +10,14 @@ from typing import Any
 
 import jax
 import numpy as np
+import optax
 from etils import epath
 from jax.sharding import NamedSharding
 from ml_collections import ConfigDict
 
 from sparse_regimes import factory, processes, summary
 from sparse_regimes.checkpoint import Checkpoints
+from sparse_regimes.controllers import innermost
 from sparse_regimes.data.dataset import Dataset, epoch_indices, normalize
 from sparse_regimes.errors import InputError
 from sparse_regimes.evaluate import evaluate, make_batches
@@ -30,6 +32,7 @@ from sparse_regimes.mesh import (
   replicated,
   state_shardings,
 )
+from sparse_regimes.metrics import Arithmetic
 from sparse_regimes.pace import Pace, format_seconds
 from sparse_regimes.pauses import Pauses
 from sparse_regimes.report import draw_curves
@@ -41,7 +44,12 @@ from sparse_regimes.step import (
 )
 from sparse_regimes.stopping import Stopped, StopSignals
 from sparse_regimes.workdir import open_workdir
-from sparse_regimes.writers import METRICS_FILE, MetricWriter, Progress
+from sparse_regimes.writers import (
+  METRICS_FILE,
+  MetricWriter,
+  Progress,
+  write_trace,
+)
 
 SUMMARY_FILE = "summary.json"
 # A picture takes about half a second: draw no more than one in this time.
@@ -91,6 +99,7 @@ def train(
     parts = factory.make_parts(
       config, num_classes=data.num_classes, steps_per_epoch=steps_per_epoch
     )
+    arithmetic = parts.model.multiply_adds(*data.test_images.shape[1:3])
     mesh = make_mesh(batch_size, config.train.num_devices)
     stack.enter_context(jax.set_mesh(mesh))
     processes.on_first(
@@ -114,7 +123,7 @@ def train(
         f" {len(journal.records)} of {epochs} epochs finished"
       )
       if len(journal.records) == epochs:
-        return _finish(config, workdir, journal)
+        return _finish(config, workdir, journal, arithmetic)
     for line in summary.describe_setup(
       config,
       data,
@@ -131,9 +140,14 @@ def train(
       place(data.train_images, replicated(mesh)),
       place(data.train_labels, replicated(mesh)),
     )
-    test_batches = make_batches(
-      data.test_images, data.test_labels, config.eval.batch_size, mesh
-    )
+    num_seen = min(config.eval.num_train, num_examples)
+    eval_batches = {
+      split: make_batches(images, labels, config.eval.batch_size, mesh)
+      for split, images, labels in (
+        ("test", data.test_images, data.test_labels),
+        ("train", data.train_images[:num_seen], data.train_labels[:num_seen]),
+      )
+    }
     train_step = make_train_step(
       parts.model.apply, parts.tx, parts.controller, preprocess=normalize
     )
@@ -153,12 +167,15 @@ def train(
       f" {format_seconds(time.monotonic() - compile_started)}"
     )
     eval_step = make_eval_step(parts.model.apply, preprocess=normalize)
-    # The last batch may be shorter; both are compiled before a signal can wait.
-    for batch in (test_batches[0], test_batches[-1]):
-      jax.block_until_ready(eval_step(state, batch, 1.0))
+    # The last batch may be shorter; all are compiled before a signal can wait.
+    for batches in eval_batches.values():
+      for batch in (batches[0], batches[-1]):
+        jax.block_until_ready(eval_step(state, batch, 1.0))
 
     # --- Reports ------------------------------------------------------------
-    pace = Pace(batch_size=batch_size, num_test_images=len(data.test_labels))
+    pace = Pace(
+      batch_size=batch_size, num_test_images=len(data.test_labels) + num_seen
+    )
     writer = stack.enter_context(MetricWriter(workdir, journal.records))
     progress = stack.enter_context(
       Progress(
@@ -202,36 +219,38 @@ def train(
       # --- Evaluate: at the budget in force, and dense ----------------------
       evaluation_started = time.monotonic()
       keep_ratio = state.controller_state.keep_ratio
-      journal.see_keep_ratio(float(keep_ratio))
+      journal.budget.see(journal.step + 1, float(keep_ratio))
       try:
-        sparse, dense = (
-          evaluate(eval_step, state, test_batches, ratio, pauses.give_up)
-          for ratio in (keep_ratio, 1.0)
-        )
+        measured = {
+          f"{split}_{budget}_{name}": value
+          for split, batches in eval_batches.items()
+          for budget, ratio in (("sparse", keep_ratio), ("dense", 1.0))
+          for name, value in evaluate(
+            eval_step, state, batches, ratio, pauses.give_up
+          ).items()
+        }
       except Stopped:
         pauses.save(state, stopping=True)
       pace.seconds_per_evaluation = time.monotonic() - evaluation_started
 
       # --- Record -----------------------------------------------------------
-      record = {
+      measured |= {
         "epoch": epoch,
         "step": journal.step,
-        # A step that was skipped is none to the schedule.
-        "learning_rate": float(
-          parts.schedule(max(0, journal.step - journal.skipped - 1))
-        ),
+        "learning_rate": learning_rate(parts.schedule, state, journal),
         **controller_record(state),
         "train_loss": journal.mean("loss"),
         "train_accuracy": journal.mean("accuracy"),
         "train_nonzero": journal.mean("nonzero"),
-        **{f"test_sparse_{name}": value for name, value in sparse.items()},
-        **{f"test_dense_{name}": value for name, value in dense.items()},
         # Unknown where a run goes on with an evaluation.
         "images_per_second": pace.images_per_second if made_now else None,
       }
-      journal.end_epoch(record)
+      journal.end_epoch(measured)
       writer.write(journal.records)
-      progress.line(summary.describe_epoch(record, epochs, journal.skipped))
+      write_trace(workdir, journal, arithmetic)
+      progress.line(
+        summary.describe_epoch(measured, journal, epochs, arithmetic)
+      )
 
       # --- Save and draw ----------------------------------------------------
       is_last = epoch == epochs
@@ -242,7 +261,7 @@ def train(
         drawn = time.monotonic()
 
     checkpoints.wait()
-    return _finish(config, workdir, journal)
+    return _finish(config, workdir, journal, arithmetic)
 
 
 def default_steps_per_call(backend: str, steps_per_epoch: int) -> int:
@@ -261,7 +280,7 @@ def default_steps_per_call(backend: str, steps_per_epoch: int) -> int:
 
 def controller_record(state: TrainState) -> Record:
   """The controller's part of a record; null where it has no such quantity."""
-  controller_state = state.controller_state
+  controller_state = innermost(state.controller_state)
   patience = getattr(controller_state, "waiting", None)
   values = {
     "keep_ratio": controller_state.keep_ratio,
@@ -273,6 +292,17 @@ def controller_record(state: TrainState) -> Record:
     name: None if value is None else jax.device_get(value).item()
     for name, value in values.items()
   }
+
+
+def learning_rate(
+  schedule: optax.Schedule, state: TrainState, journal: Journal
+) -> float:
+  """The rate of the last step."""
+  used = optax.tree_utils.tree_get(state.opt_state, "learning_rate")
+  if used is not None:
+    return float(used)
+  # A step that was skipped is none to the schedule.
+  return float(schedule(max(0, journal.step - journal.skipped - 1)))
 
 
 def digest_of(data: Dataset) -> int:
@@ -315,7 +345,7 @@ def unfinished_record(journal: Journal, epoch: int) -> Record:
   known = {
     "epoch": epoch,
     "step": journal.step,
-    "keep_ratio": journal.last_keep_ratio,
+    "keep_ratio": journal.budget.last,
     "train_accuracy": journal.mean("accuracy"),
     "train_nonzero": journal.mean("nonzero"),
   }
@@ -323,10 +353,13 @@ def unfinished_record(journal: Journal, epoch: int) -> Record:
 
 
 def _finish(
-  config: ConfigDict, workdir: epath.Path, journal: Journal
+  config: ConfigDict,
+  workdir: epath.Path,
+  journal: Journal,
+  arithmetic: Arithmetic,
 ) -> dict[str, Any]:
   """Writes the summary of a finished run."""
-  result = summary.summarize(config, journal)
+  result = summary.summarize(config, journal, arithmetic)
   if processes.is_first():
     write(workdir / SUMMARY_FILE, json.dumps(result, indent=2) + "\n")
   return result

@@ -1,5 +1,6 @@
 """What a run tells while it trains: JSON lines, TensorBoard, a progress bar."""
 
+import dataclasses
 import json
 import os
 import sys
@@ -14,11 +15,13 @@ from etils import epath
 from tqdm import tqdm
 
 from sparse_regimes.files import is_remote, write
-from sparse_regimes.journal import Record
+from sparse_regimes.journal import Journal, Record
+from sparse_regimes.metrics import Arithmetic
 from sparse_regimes.pace import Pace, format_seconds
 from sparse_regimes.processes import is_first
 
 METRICS_FILE = "metrics.jsonl"
+TRACE_FILE = "trace.json"
 # Steps timed before the cost of the run is announced.
 _STEPS_TO_ESTIMATE = 5
 
@@ -76,6 +79,28 @@ class MetricWriter:
   ) -> None:
     if self._tensorboard is not None:
       self._tensorboard.close()
+
+
+def write_trace(
+  workdir: epath.Path, journal: Journal, arithmetic: Arithmetic
+) -> None:
+  """Writes ``trace.json``: what is known of a run besides its log.
+
+  Every move of the budget, every collapse, and an epoch's evaluation of some
+  training images and nonzero fraction at each site.
+  """
+  if not is_first():
+    return
+  total, by_site = arithmetic
+  content = {
+    "steps": journal.step,
+    "multiply_adds": total,
+    "site_multiply_adds": by_site,
+    "budget": dataclasses.asdict(journal.budget),
+    "collapses": journal.collapses,
+    "epochs": journal.details,
+  }
+  write(workdir / TRACE_FILE, json.dumps(content, allow_nan=False) + "\n")
 
 
 class Progress:

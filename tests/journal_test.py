@@ -4,10 +4,16 @@ import math
 import numpy as np
 import pytest
 
-from sparse_regimes.journal import RECORD_NAMES, STEP_METRICS, Journal
+from sparse_regimes.journal import (
+  DETAIL_NAMES,
+  RECORD_NAMES,
+  SITE_NAMES,
+  STEP_METRICS,
+  Journal,
+)
 
 
-def metrics(keep_ratios, *, skipped=0.0, loss=1.0):
+def metrics(keep_ratios, *, skipped=0.0, loss=1.0, collapsed=0.0):
   ones = np.ones(len(keep_ratios), np.float32)
   return {
     "loss": loss * ones,
@@ -15,32 +21,50 @@ def metrics(keep_ratios, *, skipped=0.0, loss=1.0):
     "nonzero": 0.3 * ones,
     "keep_ratio": np.array(keep_ratios, np.float32),
     "skipped": skipped * ones,
+    "collapsed": collapsed * ones,
   }
 
 
 def record(epoch, accuracy):
-  return dict.fromkeys(RECORD_NAMES, 0.25) | {
-    "epoch": epoch,
-    "step": 2 * epoch,
-    "test_dense_accuracy": accuracy,
-  }
+  """What is measured in an epoch."""
+  numbers = dict.fromkeys((*RECORD_NAMES, *DETAIL_NAMES), 0.25)
+  return (
+    numbers
+    | {name: [0.5, 0.1] for name in SITE_NAMES}
+    | {
+      "epoch": epoch,
+      "step": 2 * epoch,
+      "test_dense_accuracy": accuracy,
+    }
+  )
 
 
 def full_journal():
   journal = Journal()
   journal.add_steps(metrics([1.0, 0.8]))
-  journal.see_keep_ratio(float(np.float32(0.6)))
+  journal.budget.see(3, float(np.float32(0.6)))
   journal.end_epoch(record(1, 0.4) | {"train_loss": math.nan})
-  journal.add_steps(metrics([0.6]))
+  journal.add_steps(metrics([0.6], collapsed=1.0))
   journal.add_steps(metrics([1.0], skipped=1.0, loss=np.nan))
   return journal
 
 
 def test_the_budget_s_moves_are_counted_once():
   journal = full_journal()
-  assert (journal.compressions, journal.resets) == (2, 1)
-  assert journal.lowest_keep_ratio == pytest.approx(0.6)
+  budget = journal.budget
+  assert (budget.compressions, budget.resets) == (2, 1)
+  assert budget.lowest == pytest.approx(0.6)
+  assert budget.steps == [1, 2, 3, 4]
   assert journal.step == 4
+
+
+def test_a_collapse_has_a_beginning_and_an_end():
+  journal = Journal()
+  for collapsed in (0, 1, 1, 0, 1):
+    journal.add_steps(metrics([1.0], collapsed=collapsed))
+  assert journal.collapses == [[2, 4], [5, None]]
+  assert journal.collapsed
+  assert full_journal().collapses == [[3, 4]]
 
 
 def test_skipped_steps_are_counted_and_left_out_of_means():
@@ -68,6 +92,8 @@ def test_json_and_back_is_the_same_to_the_last_bit():
   np.testing.assert_equal(back.epoch_steps, journal.epoch_steps)
   assert back.to_json() == journal.to_json()
   assert list(back.records[0]) == list(RECORD_NAMES)
+  assert back.details == journal.details
+  assert back.budget == journal.budget
 
 
 @pytest.mark.parametrize(
@@ -77,6 +103,9 @@ def test_json_and_back_is_the_same_to_the_last_bit():
     lambda content: content | {"step": 5},
     lambda content: content | {"records": []},
     lambda content: content | {"more": 1},
+    lambda content: content | {"budget": {"steps": [1], "keep_ratios": []}},
+    lambda content: content | {"details": []},
+    lambda content: content | {"collapses": [[1]]},
     lambda content: {k: v for k, v in content.items() if k != "step"},
     lambda content: content | {"checksum": 0},
   ],

@@ -15,6 +15,7 @@ ROWS = [
     "files",
     "stopping",
     "processes",
+    "cycles",
   ],
   ["selection", "controllers", "losses", "optimizer", "metrics", "data"],
   ["layers", "mesh"],

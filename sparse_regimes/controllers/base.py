@@ -38,6 +38,20 @@ class Controller(NamedTuple):
   update: Callable[..., Any]
 
 
+def innermost(state: Any) -> Any:
+  """The state of the controller that others were put around.
+
+  Example:
+    >>> from sparse_regimes import controllers
+    >>> controller = controllers.watched(controllers.constant(0.5))
+    >>> innermost(controller.init()).keep_ratio
+    Array(0.5, dtype=float32)
+  """
+  while hasattr(state, "controller"):
+    state = state.controller
+  return state
+
+
 def average_accuracy(
   ema: jax.Array,
   best_ema: jax.Array,
@@ -65,6 +79,16 @@ def average_accuracy(
   ema = jnp.where(first, accuracy, ema_beta * ema + (1 - ema_beta) * accuracy)
   best_ema = jnp.where(first, ema, jnp.maximum(best_ema, ema))
   return ema, best_ema
+
+
+def lowered_best(
+  ema: jax.Array, best_ema: jax.Array, best_decay: float
+) -> jax.Array:
+  r"""The best after a decision: :math:`b - \lambda (b - e)`.
+
+  Without it one lucky batch sets a mark for the rest of the run.
+  """
+  return best_ema - best_decay * (best_ema - ema) if best_decay else best_ema
 
 
 def only_if_finite(

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from sparse_regimes.controllers.base import (
   Controller,
   average_accuracy,
+  lowered_best,
   only_if_finite,
 )
 from sparse_regimes.controllers.bounds import MAX_COUNT, check_budget
@@ -48,6 +49,7 @@ def strategy1(
   relax_gain: float = 1.5,
   max_relax_jump: float = 1.0,
   decide_every: int = 128,
+  best_decay: float = 0.0,
 ) -> Controller:
   r"""The controller of the paper's released program, with its released values.
 
@@ -75,6 +77,8 @@ def strategy1(
     relax_gain: g, growth of the step with the drop, at least 0.
     max_relax_jump: j, cap of one relaxation; 0 is no cap.
     decide_every: batches between decisions, at least 1.
+    best_decay: :math:`\lambda`, in ``[0, 1]``; after every decision
+      :math:`b \leftarrow b - \lambda (b - e)`. 0 never lowers the best.
 
   Returns:
     A :class:`Controller` with :class:`Strategy1State`.
@@ -98,6 +102,7 @@ def strategy1(
   check_budget(keep_init, keep_min, keep_max, tighten_pct, decide_every)
   in_range("ema_beta", ema_beta, 0, 1, below=True)
   in_range("drop_tol", drop_tol, 0, 1)
+  in_range("best_decay", best_decay, 0, 1)
   in_range("relax_step", relax_step, 0)
   in_range("relax_gain", relax_gain, 0)
   in_range("max_relax_jump", max_relax_jump, 0)
@@ -139,7 +144,9 @@ def strategy1(
     return Strategy1State(
       keep_ratio=jnp.where(decides, keep_ratio, state.keep_ratio),
       ema=ema,
-      best_ema=best_ema,
+      best_ema=jnp.where(
+        decides, lowered_best(ema, best_ema, best_decay), best_ema
+      ),
       cooldown=jnp.where(decides, cooldown_left, state.cooldown),
       num_batches=num_batches,
     )

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from sparse_regimes.controllers.base import (
   Controller,
   average_accuracy,
+  lowered_best,
   only_if_finite,
 )
 from sparse_regimes.controllers.bounds import MAX_COUNT, check_budget
@@ -42,6 +43,7 @@ def strategy2(
   drop_tol: float = 0.12,
   patience: int = 3,
   decide_every: int = 128,
+  best_decay: float = 0.0,
 ) -> Controller:
   r"""Our reading of the paper's second controller, which is not public.
 
@@ -65,6 +67,8 @@ def strategy2(
     drop_tol: :math:`\tau`, tolerated fall in accuracy, in ``[0, 1]``.
     patience: P, decisions to wait below tolerance before a reset, at least 1.
     decide_every: batches between decisions, at least 1.
+    best_decay: :math:`\lambda`, in ``[0, 1]``; after every decision
+      :math:`b \leftarrow b - \lambda (b - e)`. 0 never lowers the best.
 
   Returns:
     A :class:`Controller` with :class:`Strategy2State`.
@@ -87,6 +91,7 @@ def strategy2(
   check_budget(keep_init, keep_min, keep_max, tighten_pct, decide_every)
   in_range("ema_beta", ema_beta, 0, 1, below=True)
   in_range("drop_tol", drop_tol, 0, 1)
+  in_range("best_decay", best_decay, 0, 1)
   in_range("patience", patience, 1, MAX_COUNT)
 
   def init() -> Strategy2State:
@@ -117,7 +122,9 @@ def strategy2(
     return Strategy2State(
       keep_ratio=jnp.where(decides, keep_ratio, state.keep_ratio),
       ema=ema,
-      best_ema=best_ema,
+      best_ema=jnp.where(
+        decides, lowered_best(ema, best_ema, best_decay), best_ema
+      ),
       waiting=jnp.where(decides, waiting, state.waiting),
       num_batches=num_batches,
     )

@@ -2,7 +2,7 @@
 
 import operator
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import InitVar
 from typing import Any
 
@@ -142,16 +142,54 @@ class WideResNet(nn.Module):
       return x + y
 
     x = conv(16, 3, 1, "stem")(images.astype(self.dtype))
-    for group, stride in enumerate((1, 2, 2), start=1):
-      channels = 2 ** (group - 1) * 16 * self.widen
-      for i in range((self.depth - 4) // 6):
-        x = block(
-          x, channels, stride if i == 0 else 1, f"group{group}_block{i}"
-        )
+    for name, channels, stride in self._blocks():
+      x = block(x, channels, stride, name)
     x = norm_and_activate(x, "norm")
     x = jnp.mean(x, axis=(1, 2), dtype=jnp.float32)
     logits = nn.Dense(self.num_classes, kernel_init=_HEAD_INIT, name="head")(x)
     return logits, jnp.stack(nonzero)
+
+  def multiply_adds(
+    self, height: int, width: int
+  ) -> tuple[int, dict[str, int]]:
+    """The arithmetic of a forward pass, for each image.
+
+    Args:
+      height: of the images.
+      width: of the images.
+
+    Returns:
+      Multiply-adds of all convolutions and the head; and of those that read a
+      masked activation, by site, from input to output. An activation of 0
+      makes its share of the latter superfluous.
+
+    Example:
+      >>> total, by_site = WideResNet(28, 4).multiply_adds(32, 32)
+      >>> total, len(by_site), by_site["group1_block0_norm1"]
+      (845597184, 25, 9437184)
+    """
+    total = 9 * 3 * 16 * height * width
+    by_site: dict[str, int] = {}
+    before = 16
+    for name, channels, stride in self._blocks():
+      # Padding by one: a stride of 2 halves and rounds up.
+      height, width = -(-height // stride), -(-width // stride)
+      positions = height * width
+      by_site[f"{name}_norm1"] = 9 * before * channels * positions
+      by_site[f"{name}_norm2"] = 9 * channels * channels * positions
+      if stride != 1 or before != channels:
+        total += before * channels * positions
+      before = channels
+    # What the head reads is averaged first.
+    by_site["norm"] = 0
+    return total + sum(by_site.values()) + before * self.num_classes, by_site
+
+  def _blocks(self) -> Iterator[tuple[str, int, int]]:
+    """Name, channels and stride of each block."""
+    for group, stride in enumerate((1, 2, 2), start=1):
+      channels = 2 ** (group - 1) * 16 * self.widen
+      for i in range((self.depth - 4) // 6):
+        yield f"group{group}_block{i}", channels, stride if i == 0 else 1
 
 
 def from_reference(

@@ -185,3 +185,26 @@ def test_from_reference_names_what_it_does_not_know():
     from_reference(
       {"a/params/fc.bias": np.zeros(1), "b/params/fc.bias": np.zeros(1)}
     )
+
+
+@pytest.mark.parametrize(("depth", "widen", "size"), [(10, 1, 32), (16, 2, 9)])
+def test_multiply_adds_are_those_of_the_traced_network(depth, widen, size):
+  model = WideResNet(depth, widen)
+  images = jnp.zeros((1, size, size, 3))
+  variables = jax.eval_shape(model.init, jax.random.key(0), images, 1.0)
+  jaxpr = jax.make_jaxpr(lambda v: model.apply(v, images, 0.5, train=False))(
+    variables
+  )
+  counted, dots = [], 0
+  for equation in jaxpr.eqns:
+    if equation.primitive.name == "conv_general_dilated":
+      height, width, inputs, _ = equation.invars[1].aval.shape
+      size = height * width * inputs * equation.outvars[0].aval.size
+      counted.append((height, size))
+    elif equation.primitive.name == "dot_general":
+      dots += equation.invars[1].aval.size
+  total, by_site = model.multiply_adds(*images.shape[1:3])
+  assert total == sum(size for _, size in counted) + dots
+  # After the stem; shortcuts of size 1 read what is not masked.
+  masked = [size for height, size in counted[1:] if height == 3]
+  assert [*by_site.values()] == [*masked, 0]

@@ -1,0 +1,130 @@
+"""Notices a network that does not come back after a reset."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from sparse_regimes.controllers.base import (
+  Controller,
+  average_accuracy,
+  only_if_finite,
+)
+from sparse_regimes.controllers.bounds import MAX_COUNT
+from sparse_regimes.errors import in_range
+
+
+class WatchedState(NamedTuple):
+  """A controller's state, and how its network fares.
+
+  Attributes:
+    controller: state of the controller that is watched.
+    average: moving average of batch accuracy, float32 scalar.
+    best_average: the highest ``average`` so far, float32 scalar.
+    num_batches: batches seen, int32 scalar.
+    since_reset: batches since the budget last rose, int32 scalar; -1 if the
+      accuracy has come back since.
+    collapsed: whether it has not come back in time, bool scalar.
+    is_best: whether this batch made the average the best so far, bool scalar.
+  """
+
+  controller: Any
+  average: jax.Array
+  best_average: jax.Array
+  num_batches: jax.Array
+  since_reset: jax.Array
+  collapsed: jax.Array
+  is_best: jax.Array
+
+  @property
+  def keep_ratio(self) -> jax.Array:
+    """The budget in force."""
+    return self.controller.keep_ratio
+
+
+def watched(
+  controller: Controller,
+  *,
+  patience: int = 1280,
+  drop_tol: float = 0.12,
+  ema_beta: float = 0.9,
+) -> Controller:
+  r"""A controller that does what another does, and sees a collapse.
+
+  With e the accuracy's moving average and b its best so far, a network has
+  collapsed when :math:`b - e > \tau` in every one of the P batches since the
+  budget last rose; it has recovered when :math:`b - e \le \tau`. Nothing that
+  the controller decides depends on it.
+
+  Args:
+    controller: what decides the budget.
+    patience: P, batches that a network gets after a reset, at least 1.
+    drop_tol: :math:`\tau`, in ``[0, 1]``.
+    ema_beta: weight of the past in the average, in ``[0, 1)``.
+
+  Returns:
+    A :class:`Controller` with :class:`WatchedState`.
+
+  Raises:
+    ValueError: for a value outside its range.
+
+  Example:
+    >>> from sparse_regimes import controllers
+    >>> controller = watched(
+    ...   controllers.strategy1(decide_every=1, cooldown=0),
+    ...   patience=2, ema_beta=0.0,
+    ... )
+    >>> state = controller.init()
+    >>> for accuracy in (0.9, 0.1, 0.1, 0.1, 0.9):
+    ...   state = controller.update(state, accuracy=accuracy)
+    ...   print(f"{state.keep_ratio:.3f}", state.collapsed)
+    0.982 False
+    1.000 False
+    1.000 False
+    1.000 True
+    1.000 False
+
+  Source: ours.
+  """
+  in_range("patience", patience, 1, MAX_COUNT)
+  in_range("drop_tol", drop_tol, 0, 1)
+  in_range("ema_beta", ema_beta, 0, 1, below=True)
+
+  def init() -> WatchedState:
+    return WatchedState(
+      controller=controller.init(),
+      average=jnp.zeros((), jnp.float32),
+      best_average=jnp.zeros((), jnp.float32),
+      num_batches=jnp.zeros((), jnp.int32),
+      since_reset=jnp.full((), -1, jnp.int32),
+      collapsed=jnp.zeros((), bool),
+      is_best=jnp.zeros((), bool),
+    )
+
+  def update(state: WatchedState, accuracy: jax.Array) -> WatchedState:
+    new = controller.update(state.controller, accuracy=accuracy)
+    average, best_average = average_accuracy(
+      state.average,
+      state.best_average,
+      state.num_batches,
+      accuracy,
+      ema_beta=ema_beta,
+    )
+    back = best_average - average <= drop_tol
+    rose = new.keep_ratio > state.keep_ratio
+    waits = ~back & (state.since_reset >= 0)
+    since_reset = jnp.where(
+      rose, 0, jnp.where(waits, state.since_reset + 1, -1)
+    )
+    return WatchedState(
+      controller=new,
+      average=average,
+      best_average=best_average,
+      num_batches=state.num_batches + 1,
+      # Saturates: a run may stay collapsed for long.
+      since_reset=jnp.minimum(since_reset, patience),
+      collapsed=since_reset >= patience,
+      is_best=average >= best_average,
+    )
+
+  return Controller(init, only_if_finite(update))
