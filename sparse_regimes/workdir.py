@@ -82,6 +82,18 @@ def check_workdir(path: epath.Path, config: ConfigDict) -> None:
     ) from error
 
 
+def in_use(path: epath.Path) -> bool:
+  """Whether a living process trains here."""
+  if is_remote(path) or not (path / _LOCK_FILE).exists():
+    return False
+  with open(path / _LOCK_FILE, "rb") as file:
+    try:
+      fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+      return True
+  return False
+
+
 @contextlib.contextmanager
 def open_workdir(path: epath.Path, config: ConfigDict) -> Iterator[None]:
   """Makes the folder, writes ``config.json``, and keeps other runs out.
