@@ -7,13 +7,14 @@ from etils import epath
 from ml_collections import ConfigDict
 
 from sparse_regimes import config as configs
-from sparse_regimes import factory
+from sparse_regimes import factory, figures
 from sparse_regimes.checkpoint import check_checkpoint, restore
 from sparse_regimes.data.dataset import normalize
 from sparse_regimes.errors import InputError
 from sparse_regimes.evaluate import make_batches
+from sparse_regimes.files import write
 from sparse_regimes.mesh import make_mesh
-from sparse_regimes.report import draw_sweep
+from sparse_regimes.report import write_report
 from sparse_regimes.sweep import make_sweep_step, sweep, write_sweep
 from sparse_regimes.workdir import CONFIG_FILE
 
@@ -51,8 +52,14 @@ def sweep_runs(
   for workdir, config in zip(workdirs, loaded, strict=True):
     rows = _sweep_run(workdir, config, keep_ratios, which, log)
     sweeps[str(workdir)] = rows
-  draw_sweep(sweeps, workdirs[0] / "sweep.png")
-  log(f"written     sweep.json, sweep.csv, sweep.png in {workdirs[0]}")
+  picture = figures.png(figures.budget_sweep(sweeps))
+  write(workdirs[0] / "sweep.png", picture)
+  for workdir in workdirs:
+    write_report(workdir)
+  log(
+    "written     sweep.json, sweep.csv, sweep.png and report.html in"
+    f" {workdirs[0]}"
+  )
 
 
 def _load(

@@ -225,7 +225,7 @@ def _check(fields: Mapping[str, Any]) -> None:
   """Raises a ``ValueError`` for values that no journal has."""
   steps, records = fields["epoch_steps"], fields["records"]
   well_formed = (
-    all(_is_count(fields[name]) for name in ("step", "skipped"))
+    all(is_count(fields[name]) for name in ("step", "skipped"))
     and _is_number(fields["seconds"])
     and isinstance(steps, dict)
     and set(steps) == set(STEP_METRICS)
@@ -236,9 +236,9 @@ def _check(fields: Mapping[str, Any]) -> None:
     )
     and len({len(values) for values in steps.values()}) == 1
     and isinstance(records, list)
-    and _are_details(fields["details"])
+    and are_details(fields["details"])
     and len(fields["details"]) == len(records)
-    and _are_collapses(fields["collapses"])
+    and are_collapses(fields["collapses"])
   )
   if not well_formed:
     raise ValueError("the journal's values are not those of a journal")
@@ -257,28 +257,32 @@ def _check_record(record: Any) -> None:
       raise ValueError(f"{name} must be an integer, got {record[name]!r}")
 
 
-def _are_details(details: Any) -> bool:
+def are_details(details: Any, *, num_sites: int | None = None) -> bool:
+  """Whether it is what :meth:`Journal.end_epoch` collects."""
   return isinstance(details, list) and all(
     isinstance(epoch, dict)
     and set(epoch) == {*DETAIL_NAMES, *SITE_NAMES}
     and all(epoch[n] is None or _is_number(epoch[n]) for n in DETAIL_NAMES)
     and all(isinstance(epoch[n], list) for n in SITE_NAMES)
+    and all(num_sites in (None, len(epoch[n])) for n in SITE_NAMES)
     and all(_is_number(v) for n in SITE_NAMES for v in epoch[n])
     for epoch in details
   )
 
 
-def _are_collapses(collapses: Any) -> bool:
+def are_collapses(collapses: Any) -> bool:
+  """Whether it is what :attr:`Journal.collapses` has."""
   return (
     isinstance(collapses, list)
     and all(isinstance(c, list) and len(c) == 2 for c in collapses)
-    and all(_is_count(start) for start, _ in collapses)
-    and all(_is_count(end) for _, end in collapses[:-1])
-    and all(end is None or _is_count(end) for _, end in collapses[-1:])
+    and all(is_count(start) for start, _ in collapses)
+    and all(is_count(end) for _, end in collapses[:-1])
+    and all(end is None or is_count(end) for _, end in collapses[-1:])
   )
 
 
-def _is_count(value: Any) -> bool:
+def is_count(value: Any) -> bool:
+  """Whether it is an integer from 0 that 64 bits can hold."""
   return type(value) is int and 0 <= value < 2**63
 
 

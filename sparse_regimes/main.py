@@ -1,4 +1,4 @@
-"""Command line: train a config, or evaluate a run at chosen keep ratios."""
+"""Command line: train a config, evaluate a run at budgets, report on it."""
 
 import argparse
 import os
@@ -14,6 +14,7 @@ from sparse_regimes import config as configs
 from sparse_regimes import processes
 from sparse_regimes.budgets import sweep_runs
 from sparse_regimes.errors import InputError
+from sparse_regimes.report import write_report
 from sparse_regimes.stopping import Stopped
 from sparse_regimes.summary import describe_summary
 from sparse_regimes.train import NotFinite, train
@@ -26,6 +27,9 @@ from sparse_regimes.workdir import (
 
 def _paths(text: str) -> list[epath.Path]:
   return [epath.Path(path) for path in text.split(",")]
+
+
+MODES = ("train", "eval", "report")
 
 
 class _Parser(argparse.ArgumentParser):
@@ -57,7 +61,7 @@ def main(argv: Sequence[str] | None = None) -> int:
   parser.add_argument(
     "--force_new", action="store_true", help="start afresh in a new folder"
   )
-  parser.add_argument("--mode", choices=("train", "eval"), default="train")
+  parser.add_argument("--mode", choices=MODES, default="train")
   parser.add_argument(
     "--keep_ratios",
     default="1.0,0.5,0.2,0.1",
@@ -99,9 +103,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(args: argparse.Namespace, overrides: Sequence[str]) -> None:
+  if args.mode != "train" and args.workdir is None:
+    raise InputError("--workdir must hold a run, got None")
+  if args.mode == "report":
+    print(f"written     {write_report(args.workdir)}")
+    return
   if args.mode == "eval":
-    if args.workdir is None:
-      raise InputError("--workdir must hold a run, got None")
     ratios = configs.parse_keep_ratios(args.keep_ratios)
     sweep_runs(
       [args.workdir, *args.against], overrides, ratios, args.checkpoint

@@ -1,122 +1,277 @@
-"""Figures of a run, drawn from its records."""
+"""``report.html``: one run on one page, from the files in its folder."""
 
-import io
-import itertools
-import math
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import Sequence
 from typing import Any
 
 from etils import epath
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, MaxNLocator
 
+from sparse_regimes import figures
+from sparse_regimes.config import flatten
+from sparse_regimes.errors import InputError
 from sparse_regimes.files import write
-from sparse_regimes.journal import Record
+from sparse_regimes.journal import Record, read_records
+from sparse_regimes.metrics import skippable_share
+from sparse_regimes.pace import format_seconds
+from sparse_regimes.page import Block, Picture, Pre, Table, Text, render
+from sparse_regimes.summary import dead_sites
+from sparse_regimes.sweep import SWEEP_FILE, read_sweep
+from sparse_regimes.trace import Trace, read_trace
+from sparse_regimes.workdir import CONFIG_FILE
+from sparse_regimes.writers import METRICS_FILE
 
-# Told apart without colour, too: on grey paper the dashes are left.
-_TRAIN = {"color": "#555555", "linestyle": ":", "label": "train"}
-_SPARSE = {
-  "color": "#d1495b",
-  "linestyle": "--",
-  "label": "test, current budget",
-  "zorder": 3,
-}
-_DENSE = {"color": "#1b4965", "linestyle": "-", "label": "test, dense"}
-_BUDGET = {"color": "#2a7f62", "linestyle": "-", "label": "keep ratio"}
-_SWEEPS = (
-  {"color": "#1b4965", "linestyle": "-", "marker": "o"},
-  {"color": "#d1495b", "linestyle": "--", "marker": "s"},
-  {"color": "#2a7f62", "linestyle": "-.", "marker": "^"},
-  {"color": "#8c6bb1", "linestyle": ":", "marker": "D"},
-)
+REPORT_FILE = "report.html"
+ENVIRONMENT_FILE = "environment.json"
+# A random control has a cycle every other step.
+_MOST_CYCLES = 60
+_MAX_JSON_BYTES = 1 << 24
+_DPI = 110
 
 
-def draw_curves(records: Sequence[Record], path: epath.Path) -> None:
-  """Draws loss, accuracy, keep ratio and nonzero fraction over epochs.
-
-  The picture is replaced at once, so that a viewer never sees half of it.
+def write_report(workdir: epath.Path) -> epath.Path:
+  """Writes the page of a run that is finished, running or broken off.
 
   Args:
-    records: one an epoch, with the names of ``metrics.jsonl``.
-    path: a PNG.
+    workdir: its folder.
+
+  Returns:
+    The page's path.
+
+  Raises:
+    InputError: if the folder holds no run with a finished epoch, or one of its
+      files cannot be read.
   """
-  panels: dict[str, dict[str, dict[str, Any]]] = {
-    "Loss (nats)": {
-      "train_loss": _TRAIN,
-      "test_sparse_loss": _SPARSE,
-      "test_dense_loss": _DENSE,
-    },
-    "Accuracy": {
-      "train_accuracy": _TRAIN,
-      "test_sparse_accuracy": _SPARSE,
-      "test_dense_accuracy": _DENSE,
-    },
-    "Keep ratio": {"keep_ratio": _BUDGET},
-    "Nonzero fraction": {
-      "train_nonzero": _TRAIN,
-      "test_sparse_nonzero": _SPARSE,
-      "test_dense_nonzero": _DENSE,
-    },
+  if not (workdir / CONFIG_FILE).exists():
+    raise InputError(f"--workdir must hold a run, got {workdir}")
+  config = flatten(_read_json(workdir / CONFIG_FILE))
+  records = read_records(workdir / METRICS_FILE)
+  # Of an epoch that a loss which is not finite broke off little is known.
+  records = [r for r in records if r["test_dense_accuracy"] is not None]
+  if not records:
+    raise InputError(
+      f"--workdir must hold a run with a finished epoch, got {workdir}"
+    )
+  trace = read_trace(workdir)
+  sections: dict[str, list[Block]] = {
+    "Result": _result(config, records, trace),
+    "Curves": [
+      _picture(
+        figures.curves(records, trace),
+        "Loss, accuracy, keep ratio (dotted: resets) and nonzero fraction."
+        " Shaded: collapsed.",
+      )
+    ],
+    "Generalisation gap": [
+      _picture(
+        figures.generalisation_gap(records, trace),
+        "Training images are evaluated as test images are.",
+      )
+    ],
+    "Cycles of the budget": _cycles(records, trace),
+    "Collapses": _collapses(records, trace),
+    "Sites": [
+      _picture(
+        figures.site_heat_map(trace),
+        "Share of activations that are not zero, from input (top) to output.",
+      )
+    ],
+    "Budget sweep": _sweep(workdir),
+    "Config": [
+      Table(("field", "value"), [(k, f"{v}") for k, v in config.items()])
+    ],
+    "Environment": _environment(workdir),
   }
-  figure = Figure(figsize=(9, 6), dpi=150, layout="constrained")
-  FigureCanvasAgg(figure)
-  axes = figure.subplots(2, 2, sharex=True).ravel()
-  epochs = [r["epoch"] for r in records]
-  marker = "o" if len(records) <= 40 else None
-  for ax, (title, curves) in zip(axes, panels.items(), strict=True):
-    for name, style in curves.items():
-      values = [math.nan if r[name] is None else r[name] for r in records]
-      ax.plot(epochs, values, marker=marker, markersize=3, lw=1.6, **style)
-    ax.set_title(title, fontsize=12)
-    ax.grid(alpha=0.3)
-    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-    if title != "Loss (nats)":
-      ax.set_ylim(0, 1.03)
-    if len(curves) > 1:
-      ax.legend(fontsize=9, loc="best", framealpha=0.7)
-  for ax in axes[2:]:
-    ax.set_xlabel("Epoch", fontsize=11)
-  _save(figure, path)
+  path = workdir / REPORT_FILE
+  name = workdir.absolute().name
+  subtitle = (
+    f"{config['model.name']}, {config['controller.name']},"
+    f" {config['data.name']}, seed {config['seed']}:"
+    f" epoch {records[-1]['epoch']} of {config['train.epochs']}"
+  )
+  write(path, render(name, subtitle, sections))
+  return path
 
 
-def draw_sweep(
-  sweeps: Mapping[str, Sequence[Mapping[str, Any]]], path: epath.Path
-) -> None:
-  """Draws accuracy, loss, calibration and nonzero fraction over keep ratio.
+def _result(
+  config: dict[str, Any], records: Sequence[Record], trace: Trace
+) -> list[Block]:
+  last = records[-1]
+  details = trace.epochs[-1]
+  best = max(records, key=lambda r: (r["test_dense_accuracy"], r["epoch"]))
+  rates = [r["images_per_second"] for r in records if r["images_per_second"]]
+  seconds = sum(
+    (last["step"] / last["epoch"]) * config["train.batch_size"] / rate
+    for rate in rates
+  )
+  rows = [
+    ("test accuracy, dense", _share(last["test_dense_accuracy"])),
+    (
+      "its best",
+      f"{_share(best['test_dense_accuracy'])} (epoch {best['epoch']})",
+    ),
+    (
+      f"test accuracy at keep ratio {last['keep_ratio']:.3g}",
+      _share(last["test_sparse_accuracy"]),
+    ),
+    ("training accuracy, dense", _share(details["train_dense_accuracy"])),
+    (
+      "gap (train minus test, dense)",
+      _share(
+        _difference(
+          details["train_dense_accuracy"], last["test_dense_accuracy"]
+        )
+      ),
+    ),
+    (
+      "training pace",
+      f"{rates[-1]:.0f} images/s" if rates else "unknown",
+    ),
+    ("time spent in training steps", format_seconds(seconds)),
+    ("multiply-adds of a forward pass", f"{trace.multiply_adds:,} an image"),
+    *(
+      (
+        f"of these, read a zero ({name})",
+        f"{100 * skippable_share(trace.arithmetic, details[field]):.1f} %",
+      )
+      for name, field in (
+        ("dense", "test_dense_sites"),
+        ("at the budget", "test_sparse_sites"),
+      )
+    ),
+  ]
+  return [
+    Table((), rows),
+    Text(
+      "A mask alone saves no arithmetic. The share that reads a zero is what a"
+      " kernel that skips zeros could save at most."
+    ),
+  ]
 
-  Args:
-    sweeps: rows of :func:`sparse_regimes.sweep.sweep` by the run's name.
-    path: a PNG.
-  """
-  panels = {
-    "Accuracy": "accuracy",
-    "Loss (nats)": "loss",
-    "Calibration error": "calibration_error",
-    "Nonzero fraction": "nonzero",
-  }
-  figure = Figure(figsize=(9, 6), dpi=150, layout="constrained")
-  FigureCanvasAgg(figure)
-  axes = figure.subplots(2, 2, sharex=True).ravel()
-  for ax, (title, name) in zip(axes, panels.items(), strict=True):
-    for (label, rows), style in zip(
-      sweeps.items(), itertools.cycle(_SWEEPS), strict=False
-    ):
-      ratios = [row["keep_ratio"] for row in rows]
-      values = [row[name] for row in rows]
-      ax.plot(ratios, values, label=label, markersize=4, lw=1.6, **style)
-    ax.set_title(title, fontsize=12)
-    ax.set_xscale("log")
-    ax.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
-    ax.grid(alpha=0.3)
-  axes[0].set_ylim(0, 1.03)
-  axes[0].legend(fontsize=9, loc="best", framealpha=0.7)
-  for ax in axes[2:]:
-    ax.set_xlabel("Keep ratio at test time", fontsize=11)
-  _save(figure, path)
+
+def _cycles(records: Sequence[Record], trace: Trace) -> list[Block]:
+  cycles = trace.budget.cycles(trace.steps)
+  per_epoch = records[-1]["step"] / records[-1]["epoch"]
+  if len(trace.budget.keep_ratios) < 2:
+    return [Text(f"The budget stayed at {trace.budget.last}.")]
+  blocks: list[Block] = [
+    Text(
+      f"{trace.budget.compressions:,} compressions and"
+      f" {trace.budget.resets:,} resets; lowest keep ratio"
+      f" {trace.budget.lowest:.4g}."
+    ),
+    Table(
+      ("cycle", "steps", "epochs", "length", "compressions", "lowest ratio"),
+      [
+        (
+          f"{i}",
+          f"{c.start:,} to {c.end:,}",
+          f"{(c.start - 1) / per_epoch:.1f} to {c.end / per_epoch:.1f}",
+          f"{c.end - c.start + 1:,}",
+          f"{c.compressions}",
+          f"{c.lowest:.4g}",
+        )
+        for i, c in enumerate(cycles[:_MOST_CYCLES], start=1)
+      ],
+    ),
+  ]
+  if len(cycles) > _MOST_CYCLES:
+    left = len(cycles) - _MOST_CYCLES
+    blocks.append(Text(f"And {left:,} more, in trace.json."))
+  return blocks
 
 
-def _save(figure: Figure, path: epath.Path) -> None:
-  buffer = io.BytesIO()
-  figure.savefig(buffer, format="png")
-  write(path, buffer.getvalue())
+def _collapses(records: Sequence[Record], trace: Trace) -> list[Block]:
+  dead = dead_sites(trace.arithmetic, trace.epochs[-1]["test_dense_sites"])
+  blocks: list[Block] = []
+  if trace.collapses:
+    per_epoch = records[-1]["step"] / records[-1]["epoch"]
+    blocks.append(
+      Text(
+        "After a reset the accuracy did not come back within tolerance in time."
+      )
+    )
+    blocks.append(
+      Table(
+        ("from step", "epoch", "until"),
+        [
+          (
+            f"{start:,}",
+            f"{(start or 0) / per_epoch:.1f}",
+            "the end" if end is None else f"step {end:,}",
+          )
+          for start, end in trace.collapses
+        ],
+      )
+    )
+  if dead:
+    blocks.append(Text(f"No activation is left at {', '.join(dead)}."))
+  return blocks or [Text("None.")]
+
+
+def _sweep(workdir: epath.Path) -> list[Block]:
+  if not (workdir / SWEEP_FILE).exists():
+    return [
+      Text("Not made yet:"),
+      Pre(
+        f"python -m sparse_regimes.main --mode=eval --workdir={workdir}"
+        " --keep_ratios=0.01:1:20"
+      ),
+    ]
+  sweep = read_sweep(workdir)
+  rows = sweep["rows"]
+  return [
+    _picture(
+      figures.budget_sweep({workdir.absolute().name: rows}),
+      f"The {sweep['checkpoint']} checkpoint (epoch {sweep['epoch']}) at other"
+      " budgets.",
+    ),
+    Table(
+      ("keep ratio", "accuracy", "loss", "calibration error", "nonzero"),
+      [
+        (
+          f"{row['keep_ratio']:.4g}",
+          _share(row["accuracy"]),
+          f"{row['loss']:.4f}",
+          f"{row['calibration_error']:.4f}",
+          f"{row['nonzero']:.4f}",
+        )
+        for row in rows
+      ],
+    ),
+  ]
+
+
+def _environment(workdir: epath.Path) -> list[Block]:
+  path = workdir / ENVIRONMENT_FILE
+  if not path.exists():
+    return [Text("Not recorded.")]
+  content = dict(_read_json(path))
+  command = content.pop("command", "")
+  return [
+    Pre(str(command)),
+    Table((), [(k, f"{v}") for k, v in flatten(content).items()]),
+  ]
+
+
+def _read_json(path: epath.Path) -> dict[str, Any]:
+  try:
+    if path.stat().length > _MAX_JSON_BYTES:
+      raise ValueError(f"it has more than {_MAX_JSON_BYTES} bytes")
+    content = json.loads(path.read_bytes())
+    if not isinstance(content, dict):
+      raise ValueError("it is not a JSON object")
+  except (OSError, ValueError, RecursionError) as error:
+    raise InputError(f"{path} could not be read: {error}") from error
+  return content
+
+
+def _picture(figure: Any, caption: str) -> Picture:
+  return Picture(figures.png(figure, _DPI), caption)
+
+
+def _share(value: float | None) -> str:
+  return "unknown" if value is None else f"{value:.4f}"
+
+
+def _difference(a: float | None, b: float | None) -> float | None:
+  return None if a is None or b is None else a - b

@@ -170,6 +170,13 @@ def summarize(
     # Unknown, and 0 here, if nothing but evaluations was left to do.
     "images_per_second": float(np.median(rates)) if rates else 0.0,
     "seconds": journal.seconds,
+    **environment(),
+  }
+
+
+def environment() -> dict[str, Any]:
+  """Devices, host and versions."""
+  return {
     "device": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
     "host": f"{os.cpu_count()} cores, {platform.machine()}",
     "python": platform.python_version(),

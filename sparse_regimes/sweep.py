@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from etils import epath
 
+from sparse_regimes.errors import InputError
 from sparse_regimes.files import write
 from sparse_regimes.losses import cross_entropy
 from sparse_regimes.metrics import (
@@ -22,6 +23,8 @@ from sparse_regimes.metrics import (
 from sparse_regimes.state import TrainState
 from sparse_regimes.step import Batch
 
+SWEEP_FILE = "sweep.json"
+_MAX_BYTES = 1 << 26
 # Of a row, in the order of the table; those after ``SITES`` are lists by site.
 TOTALS = ("keep_ratio", "accuracy", "loss", "calibration_error", "nonzero")
 SITES = ("site_nonzero", "site_threshold", "site_kept_mass", "site_dead")
@@ -147,7 +150,7 @@ def write_sweep(folder: epath.Path, content: dict[str, Any]) -> None:
     folder: of the run.
     content: ``rows`` of :func:`sweep`, and what identifies them.
   """
-  write(folder / "sweep.json", json.dumps(content, indent=2) + "\n")
+  write(folder / SWEEP_FILE, json.dumps(content, indent=2) + "\n")
   text = io.StringIO()
   table = csv.writer(text)
   table.writerow([*TOTALS, "site", *SITES])
@@ -157,3 +160,27 @@ def write_sweep(folder: epath.Path, content: dict[str, Any]) -> None:
         [*(row[n] for n in TOTALS), site, *(row[n][site] for n in SITES)]
       )
   write(folder / "sweep.csv", text.getvalue())
+
+
+def read_sweep(folder: epath.Path) -> dict[str, Any]:
+  """Reads what :func:`write_sweep` wrote.
+
+  Raises:
+    InputError: naming the file and what is wrong.
+  """
+  path = folder / SWEEP_FILE
+  try:
+    if path.stat().length > _MAX_BYTES:
+      raise ValueError(f"it has more than {_MAX_BYTES} bytes")
+    content = json.loads(path.read_bytes())
+    if {"checkpoint", "epoch"} - set(content) or not content["rows"]:
+      raise ValueError("it has no rows of a checkpoint")
+    for row in content["rows"]:
+      if not all(type(row[n]) in (int, float) for n in TOTALS):
+        raise ValueError("a row's values are not numbers")
+  except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+    raise InputError(
+      f"{path} could not be read ({type(error).__name__}: {error}); --mode=eval"
+      " makes it anew"
+    ) from error
+  return content

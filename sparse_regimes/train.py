@@ -3,6 +3,8 @@
 import contextlib
 import functools
 import json
+import shlex
+import sys
 import time
 import zlib
 from collections.abc import Callable, Iterator, Mapping
@@ -15,7 +17,7 @@ from etils import epath
 from jax.sharding import NamedSharding
 from ml_collections import ConfigDict
 
-from sparse_regimes import factory, processes, summary
+from sparse_regimes import factory, figures, processes, summary
 from sparse_regimes.checkpoint import Checkpoints
 from sparse_regimes.controllers import innermost
 from sparse_regimes.data.dataset import Dataset, epoch_indices, normalize
@@ -35,7 +37,7 @@ from sparse_regimes.mesh import (
 from sparse_regimes.metrics import Arithmetic
 from sparse_regimes.pace import Pace, format_seconds
 from sparse_regimes.pauses import Pauses
-from sparse_regimes.report import draw_curves
+from sparse_regimes.report import ENVIRONMENT_FILE, write_report
 from sparse_regimes.state import TrainState
 from sparse_regimes.step import (
   make_eval_step,
@@ -43,12 +45,13 @@ from sparse_regimes.step import (
   make_train_step,
 )
 from sparse_regimes.stopping import Stopped, StopSignals
+from sparse_regimes.trace import Trace
 from sparse_regimes.workdir import open_workdir
 from sparse_regimes.writers import (
   METRICS_FILE,
   MetricWriter,
   Progress,
-  write_trace,
+  write_records,
 )
 
 SUMMARY_FILE = "summary.json"
@@ -173,6 +176,12 @@ def train(
         jax.block_until_ready(eval_step(state, batch, 1.0))
 
     # --- Reports ------------------------------------------------------------
+    if processes.is_first():
+      command = {"command": shlex.join(sys.orig_argv)}
+      write(
+        workdir / ENVIRONMENT_FILE,
+        json.dumps(command | summary.environment(), indent=2) + "\n",
+      )
     pace = Pace(
       batch_size=batch_size, num_test_images=len(data.test_labels) + num_seen
     )
@@ -247,7 +256,8 @@ def train(
       }
       journal.end_epoch(measured)
       writer.write(journal.records)
-      write_trace(workdir, journal, arithmetic)
+      if processes.is_first():
+        Trace.of(journal, arithmetic).write(workdir)
       progress.line(
         summary.describe_epoch(measured, journal, epochs, arithmetic)
       )
@@ -256,8 +266,8 @@ def train(
       is_last = epoch == epochs
       pauses.end_epoch(state, is_last=is_last)
       late = time.monotonic() - drawn > _SECONDS_BETWEEN_PICTURES
-      if processes.is_first() and (is_last or late):
-        draw_curves(journal.records, workdir / "curves.png")
+      if processes.is_first() and late and not is_last:
+        _draw_curves(workdir, journal, arithmetic)
         drawn = time.monotonic()
 
     checkpoints.wait()
@@ -362,7 +372,19 @@ def _finish(
   result = summary.summarize(config, journal, arithmetic)
   if processes.is_first():
     write(workdir / SUMMARY_FILE, json.dumps(result, indent=2) + "\n")
+    # Of a run that had ended before, what was deleted is there again.
+    write_records(workdir, journal.records)
+    Trace.of(journal, arithmetic).write(workdir)
+    _draw_curves(workdir, journal, arithmetic)
+    write_report(workdir)
   return result
+
+
+def _draw_curves(
+  workdir: epath.Path, journal: Journal, arithmetic: Arithmetic
+) -> None:
+  figure = figures.curves(journal.records, Trace.of(journal, arithmetic))
+  write(workdir / "curves.png", figures.png(figure))
 
 
 def _chunks(indices: np.ndarray, size: int) -> Iterator[np.ndarray]:

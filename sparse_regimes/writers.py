@@ -1,6 +1,5 @@
 """What a run tells while it trains: JSON lines, TensorBoard, a progress bar."""
 
-import dataclasses
 import json
 import os
 import sys
@@ -15,15 +14,19 @@ from etils import epath
 from tqdm import tqdm
 
 from sparse_regimes.files import is_remote, write
-from sparse_regimes.journal import Journal, Record
-from sparse_regimes.metrics import Arithmetic
+from sparse_regimes.journal import Record
 from sparse_regimes.pace import Pace, format_seconds
 from sparse_regimes.processes import is_first
 
 METRICS_FILE = "metrics.jsonl"
-TRACE_FILE = "trace.json"
 # Steps timed before the cost of the run is announced.
 _STEPS_TO_ESTIMATE = 5
+
+
+def write_records(workdir: epath.Path, records: Sequence[Record]) -> None:
+  """Writes ``metrics.jsonl`` anew, at once: no line is ever cut or doubled."""
+  lines = (json.dumps(r, allow_nan=False) + "\n" for r in records)
+  write(workdir / METRICS_FILE, "".join(lines))
 
 
 class MetricWriter:
@@ -38,11 +41,11 @@ class MetricWriter:
   """
 
   def __init__(self, workdir: epath.Path, records: Sequence[Record]):
-    self._path = workdir / METRICS_FILE
+    self._workdir = workdir
     self._tensorboard = None
     if not is_first():
       return
-    self._write_lines(records)
+    write_records(workdir, records)
     last_step = records[-1]["step"] if records else 0
     if not is_remote(workdir):
       self._tensorboard = tensorboardX.SummaryWriter(
@@ -50,23 +53,16 @@ class MetricWriter:
       )
 
   def write(self, records: Sequence[Record]) -> None:
-    """Writes all records, of which the last is new.
-
-    The file is replaced as a whole, so that no line is ever cut or doubled.
-    """
+    """Writes all records, of which the last is new."""
     if not is_first():
       return
-    self._write_lines(records)
+    write_records(self._workdir, records)
     if self._tensorboard is not None:
       record = records[-1]
       for name, value in record.items():
         if value is not None and name not in ("epoch", "step"):
           self._tensorboard.add_scalar(name, value, record["step"])
       self._tensorboard.flush()
-
-  def _write_lines(self, records: Sequence[Record]) -> None:
-    lines = (json.dumps(r, allow_nan=False) + "\n" for r in records)
-    write(self._path, "".join(lines))
 
   def __enter__(self) -> Self:
     return self
@@ -79,28 +75,6 @@ class MetricWriter:
   ) -> None:
     if self._tensorboard is not None:
       self._tensorboard.close()
-
-
-def write_trace(
-  workdir: epath.Path, journal: Journal, arithmetic: Arithmetic
-) -> None:
-  """Writes ``trace.json``: what is known of a run besides its log.
-
-  Every move of the budget, every collapse, and an epoch's evaluation of some
-  training images and nonzero fraction at each site.
-  """
-  if not is_first():
-    return
-  total, by_site = arithmetic
-  content = {
-    "steps": journal.step,
-    "multiply_adds": total,
-    "site_multiply_adds": by_site,
-    "budget": dataclasses.asdict(journal.budget),
-    "collapses": journal.collapses,
-    "epochs": journal.details,
-  }
-  write(workdir / TRACE_FILE, json.dumps(content, allow_nan=False) + "\n")
 
 
 class Progress:

@@ -1,5 +1,5 @@
 import csv
-import json
+import io
 
 import jax
 import jax.numpy as jnp
@@ -9,8 +9,9 @@ from etils import epath
 from PIL import Image
 from tiny import TinyNet, tiny_state
 
-from sparse_regimes import WideResNet, controllers, make_eval_step
+from sparse_regimes import WideResNet, controllers, figures, make_eval_step
 from sparse_regimes.data.dataset import normalize
+from sparse_regimes.errors import InputError
 from sparse_regimes.evaluate import evaluate, make_batches
 from sparse_regimes.mesh import make_mesh, place_state, state_shardings
 from sparse_regimes.metrics import (
@@ -19,12 +20,12 @@ from sparse_regimes.metrics import (
   site_sums,
 )
 from sparse_regimes.optimizer import sgd
-from sparse_regimes.report import draw_sweep
 from sparse_regimes.sweep import (
   SITES,
   TOTALS,
   _in_order,
   make_sweep_step,
+  read_sweep,
   sweep,
   write_sweep,
 )
@@ -51,6 +52,7 @@ def test_totals_are_those_of_an_evaluation():
   eval_step = make_eval_step(model.apply, preprocess=normalize)
   for ratio, row in zip(ratios, rows, strict=True):
     expected = evaluate(eval_step, state, batches, ratio)
+    assert row["site_nonzero"] == pytest.approx(expected.pop("sites"))
     for name, value in expected.items():
       assert row[name] == pytest.approx(value, rel=1e-5)
     assert row["keep_ratio"] == ratio
@@ -107,12 +109,21 @@ def test_calibration_error_of_known_predictions():
 def test_files(tmp_path):
   *_, rows = swept([1.0, 0.1])
   folder = epath.Path(tmp_path)
-  write_sweep(folder, {"rows": rows, "data": "toy"})
-  draw_sweep({"a": rows, "b": rows}, folder / "sweep.png")
-  assert json.loads((folder / "sweep.json").read_text())["rows"] == rows
+  write_sweep(folder, {"rows": rows, "checkpoint": "best", "epoch": 2})
+  assert read_sweep(folder)["rows"] == rows
   with open(folder / "sweep.csv") as file:
     lines = list(csv.DictReader(file))
   assert set(lines[0]) == {*TOTALS, "site", *SITES}
   assert [float(line["keep_ratio"]) for line in lines] == [1.0, 0.1]
-  with Image.open(folder / "sweep.png") as image:
+  picture = figures.png(figures.budget_sweep({"a": rows, "b": rows}))
+  with Image.open(io.BytesIO(picture)) as image:
     assert image.width >= 1000
+
+
+@pytest.mark.parametrize(
+  "content", ["", "[]", "{}", '{"rows": [], "checkpoint": 1, "epoch": 1}', "{"]
+)
+def test_a_sweep_half_written_is_refused(tmp_path, content):
+  (tmp_path / "sweep.json").write_text(content)
+  with pytest.raises(InputError, match="could not be read"):
+    read_sweep(epath.Path(tmp_path))
