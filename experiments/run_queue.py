@@ -175,7 +175,7 @@ def train_all(
   progress = _Progress(waiting, total, before, log)
   children: dict[int, tuple[Run, subprocess.Popen]] = {}
   failed: list[str] = []
-  with _signals() as signals:
+  with signals_seen() as signals:
     try:
       while waiting or children:
         late = 0 < minutes * 60 <= time.monotonic() - started
@@ -186,7 +186,7 @@ def train_all(
           if run is None:
             break
           waiting.remove(run)
-          children[slot] = run, _start(run, slot, jobs)
+          children[slot] = run, start(run, slot, jobs)
           log(f"start       {run.arm} seed {run.seed} in {run.workdir}")
         if waiting and not children:
           log(f"left        {len(waiting)} that other processes are training")
@@ -246,7 +246,8 @@ class _Progress:
     self._log(f"epochs      {done} of {self._total}{left} ({here})")
 
 
-def _start(run: Run, slot: int, jobs: int) -> subprocess.Popen:
+def start(run: Run, slot: int = 0, jobs: int = 1) -> subprocess.Popen:
+  """Starts a run's process, on its share of the processors."""
   run.workdir.parent.mkdir(parents=True, exist_ok=True)
   command = [
     *(sys.executable, "-u", "-m", "sparse_regimes.main"),
@@ -285,7 +286,7 @@ def _path(run: Run) -> epath.Path:
   return epath.Path(run.workdir)
 
 
-class _signals:  # noqa: N801  # used like a function
+class signals_seen:  # noqa: N801  # used like a function
   """Collects SIGINT and SIGTERM while it is open."""
 
   def __enter__(self) -> list[int]:

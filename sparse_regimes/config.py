@@ -32,6 +32,7 @@ def default_config() -> ConfigDict:
         "dir": "",  # empty: the user's cache directory
         "num_train": 0,  # the first of each split; 0: all
         "num_test": 0,
+        "evaluate_on": "test",  # or validation: the last training images
       },
       "model": {
         "name": "wide_resnet",
@@ -194,6 +195,36 @@ def flatten(
     else:
       flat[f"{prefix}{name}"] = value
   return flat
+
+
+def as_file(config: ConfigDict, name: str, claim: str) -> str:
+  """A config file that gives ``config``, complete.
+
+  Args:
+    config: from :func:`load`.
+    name: of the file.
+    claim: a line on where it comes from.
+  """
+  lines = [
+    f'"""{claim}',
+    "",
+    f"Command:  python -m sparse_regimes.main --config={name}.py",
+    '"""',
+    "",
+    "from ml_collections import ConfigDict",
+    "",
+    "",
+    "def get_config() -> ConfigDict:",
+    '  """Every field, as it was chosen."""',
+    "  config = ConfigDict()",
+  ]
+  for section, values in config.items():
+    if isinstance(values, ConfigDict):
+      lines += ["", f"  config.{section} = ConfigDict()"]
+      lines += [f"  config.{section}.{k} = {v!r}" for k, v in values.items()]
+    else:
+      lines.append(f"  config.{section} = {values!r}")
+  return "\n".join([*lines, "  return config", ""])
 
 
 def _controller_arguments(name: str | None = None) -> dict[str, Any]:

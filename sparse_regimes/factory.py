@@ -173,22 +173,40 @@ def make_data(config: ConfigDict, log: Callable[[str], None]) -> Dataset:
     data = mini.load()
   else:
     data = cifar10.load(config.data.dir or None, log=log)
+  test_images, test_labels = data.test_images, data.test_labels
+  if config.data.evaluate_on == "validation":
+    test_images = data.train_images[-num_test:]
+    test_labels = data.train_labels[-num_test:]
   return data._replace(
     train_images=data.train_images[:num_train],
     train_labels=data.train_labels[:num_train],
-    test_images=data.test_images[:num_test],
-    test_labels=data.test_labels[:num_test],
+    test_images=test_images[:num_test],
+    test_labels=test_labels[:num_test],
   )
 
 
 def num_examples(config: ConfigDict) -> tuple[int, int]:
-  """Training and test images of ``config.data``: the first of each split."""
+  """Training and test images of ``config.data``: the first of each split.
+
+  With ``evaluate_on`` ``validation`` the last training images are held out and
+  take the place of the test split.
+  """
   cfg = config.data
   with _section("data"):
+    one_of("evaluate_on", cfg.evaluate_on, ("test", "validation"))
     splits = DATASETS[one_of("name", cfg.name, DATASETS)]
     for field, size in zip(("num_train", "num_test"), splits, strict=True):
       in_range(field, cfg[field], 0, size)
-  return cfg.num_train or splits[0], cfg.num_test or splits[1]
+  num_test = cfg.num_test or splits[1]
+  if cfg.evaluate_on == "test":
+    return cfg.num_train or splits[0], num_test
+  num_train = cfg.num_train or splits[0] - num_test
+  if num_train + num_test > splits[0]:
+    raise InputError(
+      f"data.num_train must leave {num_test} of the {splits[0]} training images"
+      f" for validation, got {num_train}"
+    )
+  return num_train, num_test
 
 
 def check(config: ConfigDict) -> None:

@@ -16,14 +16,24 @@ from sparse_regimes.journal import Record
 from sparse_regimes.trace import Trace
 
 # Told apart without colour, too: on grey paper the dashes are left.
-_TRAIN = {"color": "#555555", "linestyle": ":", "label": "train"}
-_SPARSE = {
+_TRAIN: dict[str, Any] = {
+  "color": "#555555",
+  "linestyle": ":",
+  "label": "train",
+}
+_SPARSE: dict[str, Any] = {
   "color": "#d1495b",
   "linestyle": "--",
   "label": "test, current budget",
   "zorder": 3,
 }
-_DENSE = {"color": "#1b4965", "linestyle": "-", "label": "test, dense"}
+_DENSE: dict[str, Any] = {
+  "color": "#1b4965",
+  "linestyle": "-",
+  "label": "test, dense",
+}
+_BUDGETS: dict[str, dict[str, Any]] = {"sparse": _SPARSE, "dense": _DENSE}
+_KEPT = {"sparse": "current budget", "dense": "dense"}
 _BUDGET: dict[str, Any] = {"color": "#2a7f62", "linestyle": "-", "lw": 1.6}
 _SWEEPS: tuple[dict[str, Any], ...] = (
   {"color": "#1b4965", "linestyle": "-", "marker": "o"},
@@ -36,131 +46,152 @@ _COLLAPSE: dict[str, Any] = {"color": "#d1495b", "alpha": 0.18, "lw": 0}
 _MOST_MARKS = 150
 
 
-def curves(records: Sequence[Record], trace: Trace) -> Figure:
+CURVES: dict[str, dict[str, dict[str, Any]]] = {
+  "Loss (nats)": {
+    "train_loss": _TRAIN,
+    "test_sparse_loss": _SPARSE,
+    "test_dense_loss": _DENSE,
+  },
+  "Accuracy": {
+    "train_accuracy": _TRAIN,
+    "test_sparse_accuracy": _SPARSE,
+    "test_dense_accuracy": _DENSE,
+  },
+  "Keep ratio": {},
+  "Nonzero fraction": {
+    "train_nonzero": _TRAIN,
+    "test_sparse_nonzero": _SPARSE,
+    "test_dense_nonzero": _DENSE,
+  },
+}
+SWEEP = {
+  "Accuracy": "accuracy",
+  "Loss (nats)": "loss",
+  "Calibration error": "calibration_error",
+  "Nonzero fraction": "nonzero",
+}
+SITES = {
+  "Nonzero fraction, dense": "test_dense_sites",
+  "Nonzero fraction, at the budget": "test_sparse_sites",
+}
+
+
+def curves(
+  records: Sequence[Record], trace: Trace, titles: Sequence[str] = tuple(CURVES)
+) -> Figure:
   """Loss, accuracy, keep ratio and nonzero fraction over epochs.
 
   Resets are marked on the keep ratio, collapses shaded everywhere.
+
+  Args:
+    records: of the run, at least one.
+    trace: of the run.
+    titles: of the panels, in two columns.
   """
-  panels: dict[str, dict[str, dict[str, Any]]] = {
-    "Loss (nats)": {
-      "train_loss": _TRAIN,
-      "test_sparse_loss": _SPARSE,
-      "test_dense_loss": _DENSE,
-    },
-    "Accuracy": {
-      "train_accuracy": _TRAIN,
-      "test_sparse_accuracy": _SPARSE,
-      "test_dense_accuracy": _DENSE,
-    },
-    "Keep ratio": {},
-    "Nonzero fraction": {
-      "train_nonzero": _TRAIN,
-      "test_sparse_nonzero": _SPARSE,
-      "test_dense_nonzero": _DENSE,
-    },
-  }
-  figure, axes = _panels(2, 2, sharex=True)
+  figure, axes = _panels(len(titles), sharex=True)
   marker = "o" if len(records) <= 40 else None
-  for ax, (title, lines) in zip(axes, panels.items(), strict=True):
-    for name, style in lines.items():
+  for ax, title in zip(axes, titles, strict=True):
+    for name, style in CURVES[title].items():
       _plot(ax, records, name, marker=marker, **style)
     ax.set_title(title, fontsize=12)
     if title == "Keep ratio":
       _plot_budget(ax, records, trace)
+    else:
+      ax.legend(fontsize=9, loc="best", framealpha=0.7)
     if title != "Loss (nats)":
       ax.set_ylim(0, 1.03)
     _shade_collapses(ax, records, trace)
-    if lines:
-      ax.legend(fontsize=9, loc="best", framealpha=0.7)
-  for ax in axes[2:]:
+  for ax in axes[-2:]:
     _over_epochs(ax)
+  return figure
+
+
+def accuracies(records: Sequence[Record], trace: Trace) -> Figure:
+  """Accuracy on training and test images, dense and at the budget in force."""
+  figure, (ax,) = _panels(1)
+  for budget, style in _BUDGETS.items():
+    for split, width in (("train", 2.6), ("test", 1.2)):
+      label = f"{split}, {_KEPT[budget]}"
+      field = f"{split}_{budget}_accuracy"
+      _plot(
+        ax,
+        _merged(records, trace),
+        field,
+        **style | {"lw": width, "label": label},
+      )
+  ax.set_title("Accuracy on training and test images", fontsize=12)
+  ax.set_ylim(0, 1.03)
+  _finish_over_epochs(ax, records, trace)
   return figure
 
 
 def generalisation_gap(records: Sequence[Record], trace: Trace) -> Figure:
-  """Accuracy on training and test images, and their difference."""
-  figure, (left, right) = _panels(1, 2, height=3.4)
-  details = [
-    record | measured
-    for record, measured in zip(records, trace.epochs, strict=False)
-  ]
-  for budget, style in (("sparse", _SPARSE), ("dense", _DENSE)):
-    kept = "current budget" if budget == "sparse" else "dense"
-    for split, width in (("train", 2.4), ("test", 1.2)):
-      line = style | {"label": f"{split}, {kept}"}
-      _plot(left, details, f"{split}_{budget}_accuracy", lw=width, **line)
+  """Training minus test accuracy, dense and at the budget in force."""
+  figure, (ax,) = _panels(1)
+  for budget, style in _BUDGETS.items():
     gaps = [
-      d | {"gap": _minus(d, f"train_{budget}", f"test_{budget}")}
-      for d in details
+      measured | {"gap": _minus(measured, f"train_{budget}", f"test_{budget}")}
+      for measured in _merged(records, trace)
     ]
-    _plot(right, gaps, "gap", **style | {"label": kept})
-  left.set_title("Accuracy (thick: training images)", fontsize=12)
-  left.set_ylim(0, 1.03)
-  right.set_title("Train minus test accuracy", fontsize=12)
-  for ax in (left, right):
-    _over_epochs(ax)
-    _shade_collapses(ax, records, trace)
-    ax.legend(fontsize=9, loc="best", framealpha=0.7)
+    _plot(ax, gaps, "gap", **style | {"label": _KEPT[budget]})
+  ax.set_title("Training minus test accuracy", fontsize=12)
+  _finish_over_epochs(ax, records, trace)
   return figure
 
 
-def site_heat_map(trace: Trace) -> Figure:
-  """The nonzero fraction at each site, from input to output, over epochs."""
+def site_heat_map(trace: Trace, title: str) -> Figure:
+  """The nonzero fraction at each site, from input to output, over epochs.
+
+  Args:
+    trace: of the run.
+    title: of ``SITES``.
+  """
   names = list(trace.site_multiply_adds)
-  figure, axes = _panels(1, 2, height=1.6 + 0.16 * len(names), sharey=True)
-  titles = {
-    "test_dense_sites": "dense",
-    "test_sparse_sites": "at the budget in force",
-  }
-  for ax, (field, title) in zip(axes, titles.items(), strict=True):
-    values = np.array([epoch[field] for epoch in trace.epochs], float)
-    extent = (0.5, len(values) + 0.5, len(names) - 0.5, -0.5)
-    image = ax.imshow(
-      values.T.reshape(len(names), -1),
-      aspect="auto",
-      interpolation="nearest",
-      extent=extent,
-      vmin=0,
-      vmax=1,
-      cmap="viridis",
-    )
-    ax.set_title(title, fontsize=12)
-    ax.grid(visible=False)
-    _over_epochs(ax)
-  axes[0].set_yticks(range(len(names)), names, fontsize=7)
-  bar = figure.colorbar(image, ax=list(axes), pad=0.02)
-  bar.set_label("Nonzero fraction", fontsize=10)
+  figure, (ax,) = _panels(1, height=1.4 + 0.15 * len(names))
+  values = np.array([epoch[SITES[title]] for epoch in trace.epochs], float)
+  image = ax.imshow(
+    values.T.reshape(len(names), -1),
+    aspect="auto",
+    interpolation="nearest",
+    extent=(0.5, len(values) + 0.5, len(names) - 0.5, -0.5),
+    vmin=0,
+    vmax=1,
+    cmap="viridis",
+  )
+  ax.set_title(title, fontsize=12)
+  ax.grid(visible=False)
+  ax.set_yticks(range(len(names)), names, fontsize=7)
+  _over_epochs(ax)
+  figure.colorbar(image, ax=ax, pad=0.02)
   return figure
 
 
 def budget_sweep(
   sweeps: Mapping[str, Sequence[Mapping[str, Any]]],
+  titles: Sequence[str] = tuple(SWEEP),
 ) -> Figure:
   """Accuracy, loss, calibration and nonzero fraction over keep ratio.
 
   Args:
     sweeps: rows of :func:`sparse_regimes.sweep.sweep` by the run's name.
+    titles: of the panels, in two columns.
   """
-  names = {
-    "Accuracy": "accuracy",
-    "Loss (nats)": "loss",
-    "Calibration error": "calibration_error",
-    "Nonzero fraction": "nonzero",
-  }
-  figure, axes = _panels(2, 2, sharex=True)
-  for ax, (title, name) in zip(axes, names.items(), strict=True):
+  figure, axes = _panels(len(titles), sharex=True)
+  for ax, title in zip(axes, titles, strict=True):
     for (label, rows), style in zip(
       sweeps.items(), itertools.cycle(_SWEEPS), strict=False
     ):
       ratios = [row["keep_ratio"] for row in rows]
-      values = [row[name] for row in rows]
+      values = [row[SWEEP[title]] for row in rows]
       ax.plot(ratios, values, label=label, markersize=4, lw=1.6, **style)
     ax.set_title(title, fontsize=12)
     ax.set_xscale("log")
     ax.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
-  axes[0].set_ylim(0, 1.03)
-  axes[0].legend(fontsize=9, loc="best", framealpha=0.7)
-  for ax in axes[2:]:
+    if title == "Accuracy":
+      ax.set_ylim(0, 1.03)
+  if len(sweeps) > 1:
+    axes[0].legend(fontsize=9, loc="best", framealpha=0.7)
+  for ax in axes[-2:]:
     ax.set_xlabel("Keep ratio at test time", fontsize=11)
   return figure
 
@@ -173,9 +204,12 @@ def png(figure: Figure, dpi: int = 150) -> bytes:
 
 
 def _panels(
-  rows: int, columns: int, *, height: float = 6.0, **arguments: Any
+  count: int, *, height: float = 3.0, **arguments: Any
 ) -> tuple[Figure, list[Axes]]:
-  figure = Figure(figsize=(9, height), layout="constrained")
+  """One panel, or several in two columns."""
+  columns = min(count, 2)
+  rows = -(-count // columns)
+  figure = Figure(figsize=(4.5 * columns, height * rows), layout="constrained")
   FigureCanvasAgg(figure)
   axes = figure.subplots(rows, columns, squeeze=False, **arguments)
   for ax in axes.ravel():
@@ -187,6 +221,20 @@ def _plot(ax: Axes, records: Sequence[Record], name: str, **style: Any) -> None:
   values = [math.nan if r[name] is None else r[name] for r in records]
   epochs = [r["epoch"] for r in records]
   ax.plot(epochs, values, **{"markersize": 3, "lw": 1.6} | style)
+
+
+def _merged(records: Sequence[Record], trace: Trace) -> list[Record]:
+  """Records with their details."""
+  pairs = zip(records, trace.epochs, strict=False)
+  return [record | measured for record, measured in pairs]
+
+
+def _finish_over_epochs(
+  ax: Axes, records: Sequence[Record], trace: Trace
+) -> None:
+  _over_epochs(ax)
+  _shade_collapses(ax, records, trace)
+  ax.legend(fontsize=9, loc="best", framealpha=0.7)
 
 
 def _over_epochs(ax: Axes) -> None:

@@ -24,17 +24,18 @@ class Table(NamedTuple):
   kind: str = "table"
 
 
-class Picture(NamedTuple):
-  """A PNG and what it shows."""
+class Pictures(NamedTuple):
+  """PNGs side by side where there is room, and what they show."""
 
-  png: bytes
+  pngs: Sequence[bytes]
   caption: str
-  kind: str = "picture"
+  kind: str = "pictures"
 
   @property
-  def source(self) -> str:
-    """The picture as an address that holds it."""
-    return f"data:image/png;base64,{base64.b64encode(self.png).decode()}"
+  def sources(self) -> list[str]:
+    """The pictures as addresses that hold them."""
+    encoded = [base64.b64encode(png).decode() for png in self.pngs]
+    return [f"data:image/png;base64,{text}" for text in encoded]
 
 
 class Pre(NamedTuple):
@@ -44,7 +45,7 @@ class Pre(NamedTuple):
   kind: str = "pre"
 
 
-Block = Text | Table | Picture | Pre
+Block = Text | Table | Pictures | Pre
 
 
 def render(

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from etils import epath
+from matplotlib.figure import Figure
 
 from sparse_regimes import figures
 from sparse_regimes.config import flatten
@@ -13,7 +14,7 @@ from sparse_regimes.files import write
 from sparse_regimes.journal import Record, read_records
 from sparse_regimes.metrics import skippable_share
 from sparse_regimes.pace import format_seconds
-from sparse_regimes.page import Block, Picture, Pre, Table, Text, render
+from sparse_regimes.page import Block, Pictures, Pre, Table, Text, render
 from sparse_regimes.summary import dead_sites
 from sparse_regimes.sweep import SWEEP_FILE, read_sweep
 from sparse_regimes.trace import Trace, read_trace
@@ -55,23 +56,25 @@ def write_report(workdir: epath.Path) -> epath.Path:
   sections: dict[str, list[Block]] = {
     "Result": _result(config, records, trace),
     "Curves": [
-      _picture(
-        figures.curves(records, trace),
-        "Loss, accuracy, keep ratio (dotted: resets) and nonzero fraction."
-        " Shaded: collapsed.",
+      _pictures(
+        [figures.curves(records, trace, [t]) for t in figures.CURVES],
+        "Dotted: resets. Shaded: collapsed.",
       )
     ],
     "Generalisation gap": [
-      _picture(
-        figures.generalisation_gap(records, trace),
-        "Training images are evaluated as test images are.",
+      _pictures(
+        [
+          figures.accuracies(records, trace),
+          figures.generalisation_gap(records, trace),
+        ],
+        "Some training images are evaluated as the test images are.",
       )
     ],
     "Cycles of the budget": _cycles(records, trace),
     "Collapses": _collapses(records, trace),
     "Sites": [
-      _picture(
-        figures.site_heat_map(trace),
+      _pictures(
+        [figures.site_heat_map(trace, title) for title in figures.SITES],
         "Share of activations that are not zero, from input (top) to output.",
       )
     ],
@@ -220,8 +223,11 @@ def _sweep(workdir: epath.Path) -> list[Block]:
   sweep = read_sweep(workdir)
   rows = sweep["rows"]
   return [
-    _picture(
-      figures.budget_sweep({workdir.absolute().name: rows}),
+    _pictures(
+      [
+        figures.budget_sweep({workdir.absolute().name: rows}, [title])
+        for title in figures.SWEEP
+      ],
       f"The {sweep['checkpoint']} checkpoint (epoch {sweep['epoch']}) at other"
       " budgets.",
     ),
@@ -265,8 +271,8 @@ def _read_json(path: epath.Path) -> dict[str, Any]:
   return content
 
 
-def _picture(figure: Any, caption: str) -> Picture:
-  return Picture(figures.png(figure, _DPI), caption)
+def _pictures(drawn: Sequence[Figure], caption: str) -> Pictures:
+  return Pictures([figures.png(figure, _DPI) for figure in drawn], caption)
 
 
 def _share(value: float | None) -> str:

@@ -7,20 +7,24 @@ import shlex
 import sys
 import time
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
 import numpy as np
 import optax
 from etils import epath
-from jax.sharding import NamedSharding
 from ml_collections import ConfigDict
 
 from sparse_regimes import factory, figures, processes, summary
 from sparse_regimes.checkpoint import Checkpoints
 from sparse_regimes.controllers import innermost
 from sparse_regimes.data.dataset import Dataset, epoch_indices, normalize
+from sparse_regimes.epoch import (
+  compiled_call,
+  default_steps_per_call,
+  train_epoch,
+)
 from sparse_regimes.errors import InputError
 from sparse_regimes.evaluate import evaluate, make_batches
 from sparse_regimes.files import write
@@ -57,8 +61,6 @@ from sparse_regimes.writers import (
 SUMMARY_FILE = "summary.json"
 # A picture takes about half a second: draw no more than one in this time.
 _SECONDS_BETWEEN_PICTURES = 20.0
-# On TPU and GPU: enough steps a call to hide its dispatch.
-_MAX_STEPS_PER_CALL = 100
 
 
 class NotFinite(Exception):  # noqa: N818  # says what it is
@@ -154,7 +156,7 @@ def train(
     train_step = make_train_step(
       parts.model.apply, parts.tx, parts.controller, preprocess=normalize
     )
-    train_call = _compiled_call(
+    train_call = compiled_call(
       make_train_call(train_step, out_shardings=(shardings, replicated(mesh))),
       train_split,
       over_batches(mesh, axis=1, size=batch_size),
@@ -215,11 +217,11 @@ def train(
       made = journal.step - (epoch - 1) * steps_per_epoch
       progress.start_epoch(epoch, made)
       indices = epoch_indices(config.seed, epoch - 1, num_examples, batch_size)
-      calls = _chunks(indices[made:], steps_per_call)
       made_now = made < steps_per_epoch
       try:
-        state = _train_epoch(
-          train_call, state, calls, account, pauses, journal.step
+        state = train_epoch(
+          *(train_call, state, indices[made:], steps_per_call),
+          *(account, pauses, journal.step),
         )
       except NotFinite:
         writer.write([*journal.records, unfinished_record(journal, epoch)])
@@ -272,20 +274,6 @@ def train(
 
     checkpoints.wait()
     return _finish(config, workdir, journal, arithmetic)
-
-
-def default_steps_per_call(backend: str, steps_per_epoch: int) -> int:
-  """One step a call on CPU; elsewhere the largest divisor of an epoch to 100.
-
-  On CPU a convolution inside ``lax.scan`` is some 36 times slower than outside.
-  A divisor leaves no shorter last call, which would be compiled for, too.
-  """
-  if backend == "cpu":
-    return 1
-  most = min(_MAX_STEPS_PER_CALL, steps_per_epoch)
-  divisor = max(n for n in range(1, most + 1) if steps_per_epoch % n == 0)
-  # Where an epoch hardly divides, the second compilation costs less.
-  return divisor if divisor >= most // 4 else most
 
 
 def controller_record(state: TrainState) -> Record:
@@ -385,54 +373,3 @@ def _draw_curves(
 ) -> None:
   figure = figures.curves(journal.records, Trace.of(journal, arithmetic))
   write(workdir / "curves.png", figures.png(figure))
-
-
-def _chunks(indices: np.ndarray, size: int) -> Iterator[np.ndarray]:
-  for start in range(0, len(indices), size):
-    yield indices[start : start + size]
-
-
-def _compiled_call(
-  train_call: Any,
-  train_split: tuple[jax.Array, jax.Array],
-  sharding: NamedSharding,
-) -> Callable[..., Any]:
-  """``train_call`` on host indices, compiled for each number of steps."""
-  compiled: dict[int, Callable[..., Any]] = {}
-
-  def call(state: TrainState, indices: np.ndarray, *, run: bool = True) -> Any:
-    arguments = (state, *train_split, place(indices, sharding))
-    if len(indices) not in compiled:
-      compiled[len(indices)] = train_call.lower(*arguments).compile()
-    return compiled[len(indices)](*arguments) if run else None
-
-  return call
-
-
-def _train_epoch(
-  train_call: Callable[..., Any],
-  state: TrainState,
-  chunks: Iterator[np.ndarray],
-  account: Callable[[Any], None],
-  pauses: Pauses,
-  num_steps: int,
-) -> TrainState:
-  """Runs an epoch's calls, and hands every call's metrics to ``account``.
-
-  Metrics are fetched when the next call is on its way, so the device never
-  waits for the host; only before a pause is everything accounted for.
-  """
-  pending = None
-  for chunk in chunks:
-    state, metrics = train_call(state, chunk)
-    num_steps += len(chunk)
-    if pending is not None:
-      account(pending)
-    pending = metrics
-    if pauses.due(num_steps):
-      account(pending)
-      pending = None
-      pauses.save(state)
-  if pending is not None:
-    account(pending)
-  return state

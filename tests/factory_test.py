@@ -4,7 +4,7 @@ import pytest
 
 from sparse_regimes import config as configs
 from sparse_regimes import factory
-from sparse_regimes.train import default_steps_per_call
+from sparse_regimes.epoch import default_steps_per_call
 
 
 @pytest.mark.parametrize(

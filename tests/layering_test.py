@@ -26,7 +26,7 @@ ROWS = [
   ["factory", "trace"],
   ["config", "checkpoint", "writers", "figures"],
   ["evaluate", "summary", "workdir", "pauses", "sweep"],
-  ["report"],
+  ["report", "epoch"],
   ["budgets"],
   ["train"],
   ["main"],

@@ -1,0 +1,280 @@
+r"""Trains configs over seeds and says how surely they differ.
+
+Usage:
+  python experiments/compare.py --configs=wrn_dense,wrn_strategy1 --seeds=5 \
+    [--out=runs/compare] [--baseline=wrn_dense] [--jobs=1] [--minutes=0] \
+    [--config.section.field=value ...]
+
+What is finished is not trained again, what was interrupted or killed goes on:
+the same command, as often as it takes. Several of them may share a folder.
+``--minutes`` ends a piece in time. ``--jobs`` trains runs side by side.
+
+Writes to the folder: ``table.md``, ``table.csv`` (a row an arm), ``runs.csv``
+(a row a run), ``strips.png`` and ``compare.html``. Exits with 0 when all runs
+are finished, 4 if some are left, 1 if one failed, 2 for bad input, 130 and 143
+on signals.
+"""
+
+import argparse
+import csv
+import io
+import math
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+import matplotlib.figure
+import numpy as np
+from etils import epath
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from paired import Estimate, estimate, sign_flip_p
+from run_queue import Interrupted, Run, make_runs, parse_seeds, train_all
+
+from sparse_regimes import config as configs
+from sparse_regimes import figures
+from sparse_regimes.errors import InputError, one_of
+from sparse_regimes.files import write
+from sparse_regimes.page import Pictures, Pre, Table, Text, render
+
+# Of a run, by what the table calls it.
+MEASURES: dict[str, Callable[[Mapping[str, Any]], float]] = {
+  "dense accuracy": lambda s: s["final_test_dense_accuracy"],
+  "at the last budget": lambda s: s["final_test_sparse_accuracy"],
+  "best dense": lambda s: s["best_test_dense_accuracy"],
+  "gap": lambda s: (
+    s["final_train_dense_accuracy"] - s["final_test_dense_accuracy"]
+  ),
+  "collapses": lambda s: len(s["collapses"]),
+  "resets": lambda s: s["resets"],
+  "lowest ratio": lambda s: s["lowest_keep_ratio"],
+  "zeros read, dense": lambda s: s["skippable_share_dense"],
+  "zeros read, at budget": lambda s: s["skippable_share_sparse"],
+  "images/s": lambda s: s["images_per_second"],
+  "minutes": lambda s: s["seconds"] / 60,
+}
+PRIMARY = "dense accuracy"
+NOTE = (
+  "Mean over seeds; ± is the standard deviation, brackets are 95 % t-intervals."
+  " Differences are paired by seed; p is the exact two-sided sign-flip test,"
+  " which cannot fall below 2^(1-n) for n pairs. gap: training minus test"
+  " accuracy, dense. zeros read: share of a forward pass's multiply-adds whose"
+  " activation is 0, an upper bound of what a sparse kernel could skip; a mask"
+  " alone saves nothing."
+)
+
+Results = dict[str, dict[int, dict[str, Any]]]
+
+
+def collect(runs: Sequence[Run]) -> Results:
+  """Summaries of the finished runs by arm and seed."""
+  results: Results = {run.arm: {} for run in runs}
+  for run in runs:
+    summary = run.summary()
+    if summary is not None:
+      results[run.arm][run.seed] = summary
+  return results
+
+
+def table(results: Results, baseline: str) -> list[dict[str, str]]:
+  """A row an arm, cells by column."""
+  rows = []
+  for arm, summaries in results.items():
+    row = {"arm": arm, "seeds": str(len(summaries))}
+    if summaries:
+      for name, measure in MEASURES.items():
+        row[name] = _cell(name, estimate([*map(measure, summaries.values())]))
+    shared = sorted(set(summaries) & set(results[baseline]))
+    if arm != baseline and shared:
+      measure = MEASURES[PRIMARY]
+      differences = [
+        measure(summaries[seed]) - measure(results[baseline][seed])
+        for seed in shared
+      ]
+      row[f"minus {baseline}"] = _cell("difference", estimate(differences))
+      row["p"] = _number(sign_flip_p(differences), 4)
+    rows.append(row)
+  return rows
+
+
+def columns(baseline: str) -> list[str]:
+  """Of the table, the answer first."""
+  first, *rest = MEASURES
+  return ["arm", "seeds", first, f"minus {baseline}", "p", *rest]
+
+
+def _cell(name: str, value: Estimate) -> str:
+  if name in (PRIMARY, "difference"):
+    sign = "+" if name == "difference" and value.mean >= 0 else ""
+    text = f"{sign}{value.mean:.4f}"
+    if value.n > 1:
+      text += f" ± {value.sd:.4f} [{value.low:.4f}, {value.high:.4f}]"
+    return text
+  digits = {"images/s": 0, "minutes": 1, "collapses": 1, "resets": 1}
+  return _number(value.mean, digits.get(name, 4))
+
+
+def _number(value: float, digits: int) -> str:
+  return "" if math.isnan(value) else f"{value:.{digits}f}"
+
+
+def strips(results: Results) -> bytes:
+  """A dot a run, a bar for the mean; grey lines join the runs of one seed."""
+  arms = [arm for arm, summaries in results.items() if summaries]
+  figure = matplotlib.figure.Figure(
+    figsize=(9, 1.2 + 0.5 * len(arms)), layout="constrained"
+  )
+  FigureCanvasAgg(figure)
+  names = (PRIMARY, "at the last budget")
+  axes = figure.subplots(1, 2, sharey=True)
+  for ax, name in zip(axes, names, strict=True):
+    values = {
+      arm: {seed: MEASURES[name](s) for seed, s in results[arm].items()}
+      for arm in arms
+    }
+    for seed in sorted(
+      {seed for by_seed in values.values() for seed in by_seed}
+    ):
+      at = [(i, values[arm].get(seed)) for i, arm in enumerate(arms)]
+      joined = [(v, i) for i, v in at if v is not None]
+      ax.plot(*zip(*joined, strict=True), color="#c4ccd3", lw=0.8, zorder=1)
+    for i, arm in enumerate(arms):
+      dots = [*values[arm].values()]
+      ax.plot(dots, [i] * len(dots), "o", ms=5, color="#1b4965", alpha=0.75)
+      ax.plot(np.mean(dots), i, "|", ms=18, mew=2, color="#d1495b")
+    ax.set_xlabel(f"test accuracy, {name.removesuffix(' accuracy')}")
+    ax.grid(alpha=0.3)
+  axes[0].set_yticks(range(len(arms)), arms)
+  axes[0].invert_yaxis()
+  return figures.png(figure, 120)
+
+
+def write_all(
+  folder: Path, runs: Sequence[Run], baseline: str, command: str
+) -> str:
+  """Writes every file; returns the table as text."""
+  results = collect(runs)
+  rows, names = table(results, baseline), columns(baseline)
+  cells = [[row.get(name, "") for name in names] for row in rows]
+  done = sum(len(summaries) for summaries in results.values())
+  state = f"{done} of {len(runs)} runs finished"
+  if done < len(runs):
+    state = f"PARTIAL: {state}"
+  out = epath.Path(folder)
+  out.mkdir(parents=True, exist_ok=True)
+  markdown = _markdown(names, cells)
+  write(out / "table.md", f"{state}\n\n{markdown}\n{NOTE}\n\n`{command}`\n")
+  write(out / "table.csv", _csv([names, *cells]))
+  header = ["arm", "seed", *MEASURES, "device", "host", "jax"]
+  lines = [
+    [
+      *(arm, seed, *(measure(s) for measure in MEASURES.values())),
+      *(s["device"], s["host"], s["versions"]["jax"]),
+    ]
+    for arm, summaries in results.items()
+    for seed, s in sorted(summaries.items())
+  ]
+  write(out / "runs.csv", _csv([header, *lines]))
+  if done:
+    picture = strips(results)
+    write(out / "strips.png", picture)
+    page = render(
+      "Arms compared over seeds",
+      state,
+      {
+        "Table": [Table(names, cells), Text(NOTE)],
+        "Runs": [
+          Pictures(
+            [picture], "A dot a run; the bar is the mean, lines join seeds."
+          ),
+          Table(
+            header,
+            [
+              [f"{v:.4f}" if isinstance(v, float) else str(v) for v in line]
+              for line in lines
+            ],
+          ),
+        ],
+        "Command": [Pre(command)],
+      },
+    )
+    write(out / "compare.html", page)
+  return f"{state}\n{markdown}"
+
+
+def _markdown(names: Sequence[str], cells: Sequence[Sequence[str]]) -> str:
+  lines = [names, ["---"] * len(names), *cells]
+  return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def _csv(lines: Sequence[Sequence[Any]]) -> str:
+  text = io.StringIO()
+  csv.writer(text, lineterminator="\n").writerows(lines)
+  return text.getvalue()
+
+
+class _Parser(argparse.ArgumentParser):
+  def error(self, message: str) -> NoReturn:
+    raise InputError(message)
+
+
+def compare(argv: Sequence[str] | None = None) -> int:
+  """Runs the command."""
+  parser = _Parser(
+    description=__doc__,
+    formatter_class=argparse.RawDescriptionHelpFormatter,
+    allow_abbrev=False,
+  )
+  parser.add_argument("--configs", required=True)
+  parser.add_argument("--seeds", default="5")
+  parser.add_argument("--out", type=Path, default=Path("runs/compare"))
+  parser.add_argument("--baseline", default="")
+  parser.add_argument("--jobs", type=int, default=1)
+  parser.add_argument("--minutes", type=float, default=0.0)
+  args, rest = parser.parse_known_args(argv)
+  if not 1 <= args.jobs <= 1000:
+    raise InputError(f"--jobs must be from 1 to 1000, got {args.jobs}")
+  if not 0 <= args.minutes < math.inf:
+    raise InputError(f"--minutes must be at least 0, got {args.minutes}")
+  overrides = configs.parse_overrides(rest)
+  if any(override.startswith("seed=") for override in overrides):
+    raise InputError("seeds are given by --seeds, not by --config.seed")
+  runs = make_runs(
+    args.configs.split(","), parse_seeds(args.seeds), args.out, overrides
+  )
+  baseline = args.baseline or runs[0].arm
+  try:
+    one_of("--baseline", baseline, dict.fromkeys(run.arm for run in runs))
+  except ValueError as error:
+    raise InputError(str(error)) from error
+  collect(runs)
+  command = "python experiments/compare.py " + " ".join(
+    sys.argv[1:] if argv is None else argv
+  )
+  try:
+    finished = train_all(runs, jobs=args.jobs, minutes=args.minutes)
+  finally:
+    print(write_all(args.out, runs, baseline, command))
+    print(f"written     table.md, compare.html and more in {args.out}")
+  return 0 if finished else 4
+
+
+def exit_code(command: Callable[[], int]) -> int:
+  """Runs a command; what went wrong is a line and a code."""
+  try:
+    return command()
+  except InputError as error:
+    print(f"error: {error}", file=sys.stderr)
+    return 2
+  except (RuntimeError, OSError) as error:
+    print(f"error: {error}", file=sys.stderr)
+    return 1
+  except Interrupted as interrupted:
+    print(
+      f"stopped by {interrupted}; the same command goes on", file=sys.stderr
+    )
+    return interrupted.exit_code
+
+
+if __name__ == "__main__":
+  sys.exit(exit_code(compare))

@@ -1,0 +1,64 @@
+"""Means over seeds, and differences between arms seed by seed."""
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from scipy import stats
+
+
+class Estimate(NamedTuple):
+  """A mean over seeds.
+
+  Attributes:
+    n: how many.
+    mean: of them.
+    sd: standard deviation (n - 1); NaN for one.
+    low: of the 95 % interval by Student's t; NaN for one.
+    high: of it.
+  """
+
+  n: int
+  mean: float
+  sd: float
+  low: float
+  high: float
+
+
+def estimate(values: Sequence[float]) -> Estimate:
+  """Mean, standard deviation and 95 % t-interval.
+
+  Example:
+    >>> print("{:.0f} {:.0f} {:.0f} {:.1f} {:.1f}".format(*estimate([1, 2, 3])))
+    3 2 1 -0.5 4.5
+  """
+  sample = np.asarray(values, np.float64)
+  n, mean = len(sample), float(sample.mean())
+  if n < 2:
+    return Estimate(n, mean, math.nan, math.nan, math.nan)
+  sd = float(sample.std(ddof=1))
+  half = float(stats.t.ppf(0.975, n - 1)) * sd / math.sqrt(n)
+  return Estimate(n, mean, sd, mean - half, mean + half)
+
+
+def sign_flip_p(differences: Sequence[float]) -> float:
+  """The exact two-sided permutation test of paired differences.
+
+  If arms do not differ, each difference is as likely as its negative: p is the
+  share of the 2^n sign patterns whose mean is as far from 0. NaN for one pair.
+
+  Example:
+    >>> sign_flip_p([0.1, 0.2, 0.3, 0.4, 0.5])
+    0.0625
+  """
+  if len(differences) < 2:
+    return math.nan
+  result = stats.permutation_test(
+    (np.asarray(differences, np.float64),),
+    np.mean,
+    permutation_type="samples",
+    n_resamples=100_000,  # exact up to 16 pairs
+    rng=np.random.default_rng(0),
+  )
+  return float(result.pvalue)
