@@ -152,7 +152,7 @@ def train_all(
   """Trains what is not finished, each run in a process of its own.
 
   What is finished is left, what was interrupted goes on, and what another
-  process is training is left to it.
+  process is training is waited for.
 
   Args:
     runs: in their order.
@@ -189,9 +189,9 @@ def train_all(
           children[slot] = run, start(run, slot, jobs)
           log(f"start       {run.arm} seed {run.seed} in {run.workdir}")
         if waiting and not children:
-          log(f"left        {len(waiting)} that other processes are training")
-          break
-        time.sleep(0.2)
+          # All that is left is trained by others, who may have finished it.
+          waiting = [run for run in waiting if run.summary() is None]
+        time.sleep(0.5)
         for slot, (run, child) in list(children.items()):
           if child.poll() is None:
             continue
@@ -199,7 +199,7 @@ def train_all(
           if child.returncode:
             failed.append(_failure(run, child.returncode))
             log(f"failed      {failed[-1]}")
-        progress.tell([run for run, _ in children.values()])
+        progress.tell([run for run, _ in children.values()] or waiting)
     finally:
       # They save their states, as a signal tells them to.
       for _, child in children.values():

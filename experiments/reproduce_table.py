@@ -1,0 +1,148 @@
+r"""The paper's table: WRN-28-4 for 500 epochs of CIFAR-10, in resumable pieces.
+
+Usage:
+  python experiments/reproduce_table.py [--minutes=8.5] [--seeds=1] \
+    [--out=runs/table] [--config.section.field=value ...]
+
+Each call trains for at most ``--minutes``, saves, and writes what there is;
+the same command goes on, as often as it takes. Arms: dense, Strategy 1,
+Strategy 2 (our reading: the paper's is not public). ``--config`` overrides are
+for a try at small scale; their table says so.
+
+Writes ``table.md`` and ``table.json`` to the folder, a row a run, beside the
+paper's numbers; what is not finished is labelled partial. Exits as
+``compare.py`` does: 4 while there is more to do.
+"""
+
+import argparse
+import json
+import math
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+from compare import exit_code
+from etils import epath
+from run_queue import Run, make_runs, parse_seeds, train_all
+
+from sparse_regimes import config as configs
+from sparse_regimes.errors import InputError
+from sparse_regimes.files import write
+from sparse_regimes.journal import read_records
+from sparse_regimes.pace import format_seconds
+
+# Test accuracy at the end of the paper's single runs.
+PAPER = {"wrn_dense": 0.869, "wrn_strategy1": 0.8797, "wrn_strategy2": 0.8802}
+COLUMNS = (
+  "arm",
+  "seed",
+  "paper",
+  "state",
+  "dense accuracy",
+  "best dense",
+  "at the last budget",
+  "last ratio",
+  "resets",
+  "images/s",
+  "time",
+  "device",
+)
+
+
+def row(run: Run) -> dict[str, Any]:
+  """What is known of a run, by column; None where nothing is."""
+  log = epath.Path(run.workdir) / "metrics.jsonl"
+  records = read_records(log) if log.exists() else []
+  records = [r for r in records if r["test_dense_accuracy"] is not None]
+  known: dict[str, Any] = dict.fromkeys(COLUMNS)
+  known |= {"arm": run.arm, "seed": run.seed, "paper": PAPER[run.arm]}
+  epochs = run.load().train.epochs
+  summary = run.summary()
+  known["state"] = (
+    "finished"
+    if summary
+    else f"partial, epoch {len(records)} of {epochs}"
+    if records
+    else "not begun"
+  )
+  if records:
+    last = records[-1]
+    known |= {
+      "dense accuracy": last["test_dense_accuracy"],
+      "best dense": max(r["test_dense_accuracy"] for r in records),
+      "at the last budget": last["test_sparse_accuracy"],
+      "last ratio": last["keep_ratio"],
+      "images/s": last["images_per_second"],
+    }
+  if summary:
+    known |= {
+      "resets": summary["resets"],
+      "images/s": summary["images_per_second"],
+      "time": format_seconds(summary["seconds"]),
+      "device": summary["device"],
+    }
+  return known
+
+
+def write_table(
+  folder: Path, runs: Sequence[Run], overrides: Sequence[str], command: str
+) -> str:
+  """Writes both files; returns the table as text."""
+  rows = [row(run) for run in runs]
+  done = sum(r["state"] == "finished" for r in rows)
+  state = f"{done} of {len(rows)} runs finished"
+  if done < len(rows):
+    state = f"PARTIAL: {state}"
+  if overrides:
+    state += f". NOT the paper's setting: {', '.join(overrides)}"
+  lines = [COLUMNS, ["---"] * len(COLUMNS)]
+  lines += [[_cell(r[name]) for name in COLUMNS] for r in rows]
+  text = "".join(f"| {' | '.join(line)} |\n" for line in lines)
+  out = epath.Path(folder)
+  out.mkdir(parents=True, exist_ok=True)
+  content = {"state": state, "command": command, "rows": rows}
+  write(out / "table.json", json.dumps(content, indent=2) + "\n")
+  write(out / "table.md", f"{state}\n\n{text}\n`{command}`\n")
+  return f"{state}\n{text}"
+
+
+def _cell(value: Any) -> str:
+  if value is None:
+    return ""
+  return f"{value:.4f}" if isinstance(value, float) else str(value)
+
+
+class _Parser(argparse.ArgumentParser):
+  def error(self, message: str) -> NoReturn:
+    raise InputError(message)
+
+
+def reproduce(argv: Sequence[str] | None = None) -> int:
+  """Runs the command."""
+  parser = _Parser(
+    description=__doc__,
+    formatter_class=argparse.RawDescriptionHelpFormatter,
+    allow_abbrev=False,
+  )
+  parser.add_argument("--minutes", type=float, default=8.5, help="0: no limit")
+  parser.add_argument("--seeds", default="3407,")
+  parser.add_argument("--out", type=Path, default=Path("runs/table"))
+  args, rest = parser.parse_known_args(argv)
+  if not 0 <= args.minutes < math.inf:
+    raise InputError(f"--minutes must be at least 0, got {args.minutes}")
+  overrides = configs.parse_overrides(rest)
+  runs = make_runs([*PAPER], parse_seeds(args.seeds), args.out, overrides)
+  command = "python experiments/reproduce_table.py " + " ".join(
+    sys.argv[1:] if argv is None else argv
+  )
+  try:
+    finished = train_all(runs, minutes=args.minutes)
+  finally:
+    print(write_table(args.out, runs, overrides, command.strip()))
+    print(f"written     table.md and table.json in {args.out}")
+  return 0 if finished else 4
+
+
+if __name__ == "__main__":
+  sys.exit(exit_code(reproduce))

@@ -1,0 +1,219 @@
+"""Arms over seeds: the queue, the statistics, the table."""
+
+import csv
+import doctest
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import compare
+import numpy as np
+import paired
+import pytest
+import run_queue
+from running import ROOT
+
+from sparse_regimes import config as configs
+from sparse_regimes.errors import InputError
+
+SCRIPT = ROOT / "experiments" / "compare.py"
+SMALL = (
+  "--config.train.epochs=2",
+  "--config.train.batch_size=640",
+  "--config.checkpoint.every_steps=1",
+)
+
+
+@pytest.mark.parametrize("module", [paired, run_queue])
+def test_examples(module):
+  failures, tried = doctest.testmod(module)
+  assert failures == 0
+  assert tried > 0
+
+
+def test_statistics_of_known_numbers():
+  got = paired.estimate([0.50, 0.52, 0.54, 0.51, 0.53])
+  assert got.mean == pytest.approx(0.52)
+  assert got.sd == pytest.approx(math.sqrt(0.001 / 4))
+  # t of 4 degrees of freedom: 2.776.
+  assert got.high - got.mean == pytest.approx(2.776 * got.sd / 5**0.5, rel=1e-3)
+  assert math.isnan(paired.estimate([0.5]).low)
+  assert math.isnan(paired.sign_flip_p([0.5]))
+
+
+@pytest.mark.parametrize("differences", [[3, 1, -2], [0.1, 0.2, 0.4, -0.3]])
+def test_sign_flips_are_counted_exactly(differences):
+  n = len(differences)
+  signs = np.array(np.meshgrid(*[[1, -1]] * n)).reshape(n, -1)
+  means = np.abs(signs.T @ np.array(differences))
+  expected = np.mean(means >= abs(sum(differences)) - 1e-9)
+  assert paired.sign_flip_p(differences) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+  "text", ["", "0", "-1", "1.5", "a", "1,1", "1,,2", "1;2"]
+)
+def test_seeds_that_do_not_parse(text):
+  with pytest.raises(InputError, match="--seeds must be"):
+    run_queue.parse_seeds(text)
+
+
+def summary(accuracy, seed, **values):
+  return {
+    "epochs": 3,
+    "seed": seed,
+    "final_test_dense_accuracy": accuracy,
+    "final_test_sparse_accuracy": accuracy - 0.1,
+    "best_test_dense_accuracy": accuracy,
+    "final_train_dense_accuracy": accuracy + 0.2,
+    "collapses": [],
+    "resets": 1,
+    "lowest_keep_ratio": 0.1,
+    "skippable_share_dense": 0.4,
+    "skippable_share_sparse": 0.6,
+    "images_per_second": 100.0,
+    "seconds": 60.0,
+    "device": "1 x cpu",
+    "host": "2 cores",
+    "versions": {"jax": "1"},
+  } | values
+
+
+def test_the_table_pairs_by_seed(tmp_path):
+  (tmp_path / "other.py").write_text((ROOT / "configs/smoke.py").read_text())
+  arms = ["smoke", str(tmp_path / "other.py")]
+  runs = run_queue.make_runs(arms, [0, 1, 2], tmp_path / "out", [])
+  accuracy = {"smoke": [0.5, 0.6, 0.7], "other": [0.55, 0.66]}
+  for run in runs:
+    if run.seed < len(accuracy[run.arm]):
+      run.workdir.mkdir(parents=True)
+      content = summary(accuracy[run.arm][run.seed], run.seed)
+      (run.workdir / "summary.json").write_text(json.dumps(content))
+  text = compare.write_all(tmp_path / "out", runs, "smoke", "a command")
+  assert text.startswith("PARTIAL: 5 of 6 runs finished")
+  with open(tmp_path / "out" / "table.csv") as file:
+    smoke, other = csv.DictReader(file)
+  assert smoke["dense accuracy"].startswith("0.6000 ± 0.1000 [")
+  assert smoke["minus smoke"] == smoke["p"] == ""
+  assert other["seeds"] == "2"
+  assert other["minus smoke"].startswith("+0.0550 ± 0.0071")
+  assert other["p"] == "0.5000"
+  assert other["gap"] == "0.2000"
+  page = (tmp_path / "out" / "compare.html").read_text()
+  assert "data:image/png" in page
+  assert "http" not in page
+  assert (tmp_path / "out" / "runs.csv").read_text().count("\n") == 6
+
+
+@pytest.mark.parametrize(
+  ("arguments", "message"),
+  [
+    (["--configs=nothing", "--seeds=2"], "--config must be a config file or"),
+    (["--configs=smoke", "--seeds=x"], "--seeds must be a number of seeds"),
+    (["--configs=smoke,smoke"], "--configs must have different names"),
+    (["--configs=smoke,quickstart"], "must agree in train.epochs"),
+    (
+      ["--configs=smoke,cpu_dense", "--config.train.epochs=3"],
+      "must agree in data.name",
+    ),
+    (
+      ["--configs=smoke", "--baseline=other"],
+      "--baseline must be one of smoke",
+    ),
+    (["--configs=smoke", "--jobs=0"], "--jobs must be from 1"),
+    (["--configs=smoke", "--minutes=nan"], "--minutes must be at least 0"),
+    (["--configs=smoke", "--config.seed=3"], "seeds are given by --seeds"),
+    (["--configs=smoke", "--sedes=3"], "--sedes=3 is not a known argument"),
+    ([], "required: --configs"),
+  ],
+)
+def test_bad_input_is_a_line(tmp_path, capsys, arguments, message):
+  out = tmp_path / "out"
+  code = compare.exit_code(
+    lambda: compare.compare([*arguments, f"--out={out}"])
+  )
+  assert code == 2
+  (line,) = capsys.readouterr().err.splitlines()
+  assert message in line
+  assert not out.exists()
+
+
+@pytest.mark.parametrize("content", ["", '{"epochs": 3', "[]", "{}"])
+def test_a_summary_half_written_is_named(tmp_path, capsys, content):
+  folder = tmp_path / "smoke" / "seed0"
+  folder.mkdir(parents=True)
+  config = configs.load("smoke", ["seed=0"]).to_dict()
+  (folder / "config.json").write_text(json.dumps(config))
+  (folder / "summary.json").write_text(content)
+  arguments = ["--configs=smoke", "--seeds=1", f"--out={tmp_path}"]
+  assert compare.exit_code(lambda: compare.compare(arguments)) == 2
+  error = capsys.readouterr().err
+  assert "summary.json must be a run's summary" in error
+  assert "delete it" in error
+
+
+def test_a_folder_of_another_run_is_refused(tmp_path, capsys):
+  folder = tmp_path / "smoke" / "seed0"
+  folder.mkdir(parents=True)
+  config = configs.load("smoke", ["model.norm=bn"]).to_dict()
+  (folder / "config.json").write_text(json.dumps(config))
+  arguments = ["--configs=smoke", "--seeds=1", f"--out={tmp_path}"]
+  assert compare.exit_code(lambda: compare.compare(arguments)) == 2
+  assert "model.norm (was 'bn', now 'rms')" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("compile_once")
+def test_killed_and_interrupted_it_goes_on(tmp_path):
+  dense = (ROOT / "configs" / "smoke.py").read_text()
+  dense = dense.replace('"strategy1"', '"constant"')
+  config = tmp_path / "smoke_dense.py"
+  config.write_text(dense)
+  out = tmp_path / "out"
+
+  def begin(*arguments):
+    return subprocess.Popen(
+      [
+        *(sys.executable, "-u", str(SCRIPT), f"--configs=smoke,{config}"),
+        *("--seeds=4,", f"--out={out}", *SMALL, *arguments),
+      ],
+      stdout=subprocess.PIPE,
+      stderr=subprocess.PIPE,
+      text=True,
+      cwd=ROOT,
+    )
+
+  def wait_for(path):
+    until = time.monotonic() + 200
+    while not path.exists():
+      assert time.monotonic() < until, path
+      time.sleep(0.05)
+
+  # Killed while the first run trains, which goes on without it.
+  with begin() as process:
+    wait_for(out / "smoke" / "seed4" / "checkpoints")
+    os.kill(process.pid, signal.SIGKILL)
+  # Told to stop while it waits for that run, or trains the second.
+  with begin() as process:
+    wait_for(out / "smoke_dense" / "seed4" / ".lock")
+    process.send_signal(signal.SIGTERM)
+    printed, error = process.communicate()
+  assert process.returncode == 143, error
+  assert "the same command goes on" in error
+  assert "PARTIAL" in printed
+  with begin("--jobs=2") as process:
+    printed, error = process.communicate()
+  assert process.returncode == 0, printed + error
+  assert "2 of 2 runs finished" in printed
+  rows = list(csv.DictReader((out / "table.csv").read_text().splitlines()))
+  assert [row["arm"] for row in rows] == ["smoke", "smoke_dense"]
+  assert all(0 <= float(row["dense accuracy"]) <= 1 for row in rows)
+  # Again: nothing is trained.
+  before = {p: p.stat().st_mtime_ns for p in out.glob("*/seed4/summary.json")}
+  with begin() as process:
+    printed, _ = process.communicate()
+  assert "2 of 2 finished before" in printed
+  assert {p: p.stat().st_mtime_ns for p in before} == before
