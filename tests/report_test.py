@@ -1,0 +1,182 @@
+"""The run page, and what it is made of."""
+
+import dataclasses
+import json
+import shutil
+import subprocess
+
+import pytest
+from etils import epath
+from figures_test import ARITHMETIC, journal_of
+from fuzz_test import JSON, check_line
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from sparse_regimes import config as configs
+from sparse_regimes.cycles import Budget
+from sparse_regimes.errors import InputError
+from sparse_regimes.main import main
+from sparse_regimes.report import write_report
+from sparse_regimes.sweep import SITES, TOTALS
+from sparse_regimes.trace import Trace, read_trace
+from sparse_regimes.writers import write_records
+
+CHROMIUM = next(
+  filter(None, map(shutil.which, ("chromium", "chromium-browser", "chrome"))),
+  None,
+)
+
+
+def make_run(folder, num_epochs=5):
+  """A folder as a run leaves it, without the training."""
+  workdir = epath.Path(folder)
+  workdir.mkdir(parents=True, exist_ok=True)
+  config = configs.load("smoke", ["data.dir=<b>/a & b"])
+  (workdir / "config.json").write_text(json.dumps(config.to_dict()))
+  journal = journal_of(num_epochs)
+  write_records(workdir, journal.records)
+  Trace.of(journal, ARITHMETIC).write(workdir)
+  (workdir / "environment.json").write_text(
+    json.dumps({"command": "python -m <it>", "versions": {"jax": "1"}})
+  )
+  return workdir
+
+
+def add_sweep(workdir):
+  row = dict.fromkeys(TOTALS, 0.5) | {name: [0.5, 0.5] for name in SITES}
+  rows = [row | {"keep_ratio": ratio} for ratio in (0.1, 1.0)]
+  content = {"rows": rows, "checkpoint": "best", "epoch": 2}
+  (workdir / "sweep.json").write_text(json.dumps(content))
+
+
+def test_everything_is_on_the_page_and_nothing_is_fetched(tmp_path):
+  workdir = make_run(tmp_path / "run")
+  add_sweep(workdir)
+  page = write_report(workdir).read_text()
+  for text in (
+    "Result",
+    "Cycles of the budget",
+    "5 compressions and 4 resets",
+    "the end",  # of the second collapse
+    "The best checkpoint (epoch 2)",
+    "controller.tighten_pct",
+    "python -m &lt;it&gt;",
+    "&lt;b&gt;/a &amp; b",
+    "multiply-adds of a forward pass",
+    "A mask alone saves no arithmetic",
+  ):
+    assert text in page, text
+  for fetched in ("http:", "https:", "<script", "<link", "url("):
+    assert fetched not in page
+  assert page.count("data:image/png;base64,") == 12
+
+
+def test_a_long_run_stays_below_three_megabytes(tmp_path):
+  workdir = make_run(tmp_path / "run", num_epochs=500)
+  trace = read_trace(workdir)
+  # As many moves as a random control makes, and as many sites as WRN-28-4 has.
+  sites = {f"group1_block{i}_norm1": 10 for i in range(25)}
+  for epoch in trace.epochs:
+    for name in ("test_sparse_sites", "test_dense_sites"):
+      epoch[name] = [0.4] * 25
+  ratios = [0.1 + (i * 0.618) % 0.9 for i in range(195_000)]
+  trace = dataclasses.replace(
+    trace,
+    site_multiply_adds=sites,
+    budget=Budget([*range(1, 195_001)], ratios),
+    steps=195_000,
+  )
+  trace.write(workdir)
+  add_sweep(workdir)
+  assert write_report(workdir).stat().length < 3_000_000
+  assert "more, in trace.json" in (workdir / "report.html").read_text()
+
+
+def test_a_run_without_a_reset_or_a_sweep_says_so(tmp_path):
+  workdir = make_run(tmp_path)
+  trace = read_trace(workdir)
+  trace = dataclasses.replace(trace, budget=Budget([1], [0.3]), collapses=[])
+  trace.write(workdir)
+  page = write_report(workdir).read_text()
+  assert "The budget stayed at 0.3." in page
+  assert "Not made yet:" in page
+  assert "None." in page
+
+
+@pytest.mark.parametrize(
+  ("name", "content", "message"),
+  [
+    ("config.json", None, "--workdir must hold a run"),
+    ("config.json", "{", "config.json could not be read"),
+    ("metrics.jsonl", None, "metrics.jsonl could not be read"),
+    ("metrics.jsonl", '{"epoch": 1', "metrics.jsonl, line 1"),
+    ("metrics.jsonl", "", "a run with a finished epoch"),
+    ("trace.json", None, "trace.json could not be read"),
+    ("trace.json", "{}", "trace.json must be a run's trace"),
+    ("sweep.json", "[1]", "sweep.json could not be read"),
+    ("environment.json", "[1]", "environment.json could not be read"),
+  ],
+)
+def test_a_folder_that_is_no_run_is_a_line(
+  tmp_path, capsys, name, content, message
+):
+  workdir = make_run(tmp_path / "run")
+  if content is None:
+    (workdir / name).unlink()
+  else:
+    (workdir / name).write_text(content)
+  assert main(["--mode=report", f"--workdir={workdir}"]) == 2
+  (line,) = capsys.readouterr().err.splitlines()
+  assert message in line
+  assert not (workdir / "report.html").exists()
+
+
+def test_the_command_writes_the_page(tmp_path, capsys):
+  workdir = make_run(tmp_path / "run")
+  assert main(["--mode=report", f"--workdir={workdir}"]) == 0
+  assert f"{workdir}/report.html" in capsys.readouterr().out
+  assert main(["--mode=report"]) == 2
+
+
+FIELDS = sorted(dataclasses.asdict(Trace.of(journal_of(2), ARITHMETIC)))
+
+
+@given(changed=st.dictionaries(st.sampled_from(FIELDS), JSON, max_size=3))
+def test_a_trace_is_read_or_refused(tmp_path_factory, changed):
+  workdir = epath.Path(tmp_path_factory.getbasetemp()) / "trace"
+  workdir.mkdir(exist_ok=True)
+  whole = dataclasses.asdict(Trace.of(journal_of(2), ARITHMETIC))
+  (workdir / "trace.json").write_text(json.dumps(whole | changed))
+  try:
+    trace = read_trace(workdir)
+  except InputError as error:
+    check_line(error)
+    return
+  trace.budget.cycles(trace.steps)
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed")
+@pytest.mark.parametrize("width", [412, 1100])
+def test_a_browser_shows_it(tmp_path, width):
+  workdir = make_run(tmp_path / "run")
+  add_sweep(workdir)
+  picture = tmp_path / "page.png"
+  subprocess.run(
+    [
+      *(CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu"),
+      *("--hide-scrollbars", f"--user-data-dir={tmp_path / 'profile'}"),
+      *(f"--screenshot={picture}", f"--window-size={width},1600"),
+      f"file://{write_report(workdir)}",
+    ],
+    check=True,
+    capture_output=True,
+    timeout=300,
+  )
+  with Image.open(picture) as image:
+    assert image.size == (width, 1600)
+    grey = image.convert("L")
+    # Text and figures fill the page; the right margin stays empty: nothing
+    # sticks out.
+    assert sum(grey.histogram()[:128]) > 5000
+    assert grey.crop((width - 8, 0, width, 1600)).getextrema()[0] > 200
