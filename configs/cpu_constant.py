@@ -31,7 +31,7 @@ def get_config() -> ConfigDict:
 
   config.controller = ConfigDict()
   config.controller.name = "constant"
-  config.controller.keep_ratio = 0.2
+  config.controller.keep_ratio = 0.3
 
   config.optimizer = ConfigDict()
   config.optimizer.learning_rate = 0.1

@@ -5,6 +5,7 @@ Usage:
     [--out=runs/compare] [--baseline=wrn_dense] [--jobs=1] [--minutes=0] \
     [--config.section.field=value ...]
 
+A config may have overrides of its own: ``collapse+optimizer.clip_norm=1.0``.
 What is finished is not trained again, what was interrupted or killed goes on:
 the same command, as often as it takes. Several of them may share a folder.
 ``--minutes`` ends a piece in time. ``--jobs`` trains runs side by side.

@@ -26,21 +26,18 @@ class Run(NamedTuple):
   """One config with one seed.
 
   Attributes:
+    arm: what it is called.
     config: a config file or the name of a shipped one.
     seed: of the run.
     workdir: its folder; what it prints goes to ``WORKDIR.log``.
     overrides: ``section.field=value`` each.
   """
 
+  arm: str
   config: str
   seed: int
   workdir: Path
   overrides: Sequence[str] = ()
-
-  @property
-  def arm(self) -> str:
-    """The config's name."""
-    return Path(self.config).stem
 
   @property
   def all_overrides(self) -> list[str]:
@@ -105,18 +102,28 @@ def make_runs(
 ) -> list[Run]:
   """All pairs, the seeds one after another, below ``folder/ARM/seedN``.
 
+  Args:
+    arms: configs, each with overrides of its own:
+      ``collapse+optimizer.clip_norm=1.0``.
+    seeds: of each.
+    folder: of them all.
+    overrides: of every run.
+
   Raises:
     InputError: for arms of different data or epochs, an arm given twice, or a
       folder that has something else.
   """
-  names = [Path(arm).stem for arm in arms]
-  if len(set(names)) < len(names):
-    raise InputError(f"--configs must have different names, got {arms}")
-  runs = [
-    Run(arm, seed, folder / name / f"seed{seed}", overrides)
-    for seed in seeds
-    for arm, name in zip(arms, names, strict=True)
-  ]
+  runs = []
+  for seed in seeds:
+    for arm in arms:
+      config, *own = arm.split("+")
+      name = "+".join([Path(config).stem, *own])
+      workdir = folder / name / f"seed{seed}"
+      runs.append(Run(name, config, seed, workdir, (*overrides, *own)))
+  if len({run.workdir for run in runs}) < len(runs):
+    raise InputError(
+      f"--configs must have different names, got {', '.join(arms)}"
+    )
   expected: dict[str, Any] = {}
   for run in runs:
     config = run.load()

@@ -138,6 +138,7 @@ def run_trial(
   folder = trial.user_attrs.get(FOLDER) or f"trial{trial.number}"
   trial.set_user_attr(FOLDER, folder)
   run = Run(
+    f"trial {trial.number}",
     arguments.config,
     configs.load(arguments.config, overrides).seed,
     arguments.out / folder,
