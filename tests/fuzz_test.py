@@ -3,14 +3,17 @@
 ``make fuzz`` tries 10,000 of each.
 """
 
+import dataclasses
 import gc
 import json
 import tempfile
 
+import figures_test
 import pytest
 from checkpoint_test import save_epochs, state_at
 from damage import spoilt
 from etils import epath
+from figures_test import ARITHMETIC
 from hypothesis import given
 from hypothesis import strategies as st
 from journal_test import full_journal, record
@@ -19,6 +22,7 @@ from sparse_regimes import checkpoint
 from sparse_regimes import config as configs
 from sparse_regimes.errors import InputError
 from sparse_regimes.journal import Journal, _checksum, read_records
+from sparse_regimes.trace import Trace, read_trace
 
 
 def check_line(error):
@@ -95,6 +99,25 @@ def test_journals_with_the_right_checksum(changed):
   assert journal.best is not None or not journal.records
   journal.mean("loss")
   journal.to_json()
+
+
+TRACE = dataclasses.asdict(Trace.of(figures_test.journal_of(2), ARITHMETIC))
+
+
+@given(
+  changed=st.dictionaries(st.sampled_from(sorted(TRACE)), JSON, max_size=3)
+)
+def test_traces(changed):
+  with tempfile.TemporaryDirectory() as temporary:
+    workdir = epath.Path(temporary)
+    (workdir / "trace.json").write_text(json.dumps(TRACE | changed))
+    try:
+      trace = read_trace(workdir)
+    except InputError as error:
+      check_line(error)
+      return
+  trace.budget.cycles(trace.steps)
+  Trace.of(figures_test.journal_of(1), trace.arithmetic)
 
 
 METRICS = "".join(

@@ -8,14 +8,10 @@ import subprocess
 import pytest
 from etils import epath
 from figures_test import ARITHMETIC, journal_of
-from fuzz_test import JSON, check_line
-from hypothesis import given
-from hypothesis import strategies as st
 from PIL import Image
 
 from sparse_regimes import config as configs
 from sparse_regimes.cycles import Budget
-from sparse_regimes.errors import InputError
 from sparse_regimes.main import main
 from sparse_regimes.report import write_report
 from sparse_regimes.sweep import SITES, TOTALS
@@ -137,23 +133,6 @@ def test_the_command_writes_the_page(tmp_path, capsys):
   assert main(["--mode=report", f"--workdir={workdir}"]) == 0
   assert f"{workdir}/report.html" in capsys.readouterr().out
   assert main(["--mode=report"]) == 2
-
-
-FIELDS = sorted(dataclasses.asdict(Trace.of(journal_of(2), ARITHMETIC)))
-
-
-@given(changed=st.dictionaries(st.sampled_from(FIELDS), JSON, max_size=3))
-def test_a_trace_is_read_or_refused(tmp_path_factory, changed):
-  workdir = epath.Path(tmp_path_factory.getbasetemp()) / "trace"
-  workdir.mkdir(exist_ok=True)
-  whole = dataclasses.asdict(Trace.of(journal_of(2), ARITHMETIC))
-  (workdir / "trace.json").write_text(json.dumps(whole | changed))
-  try:
-    trace = read_trace(workdir)
-  except InputError as error:
-    check_line(error)
-    return
-  trace.budget.cycles(trace.steps)
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed")
