@@ -30,3 +30,10 @@ def test_saves():
   assert f"{row['network']}, batch {row['batch_size']}" in PAGE
   assert f"{row['overhead_at_one_a_minute']:.1%} at one a minute" in PAGE
   assert f"{row['seconds_lost']:.2f} s of training" in PAGE
+
+
+def test_spoilt_inputs():
+  fuzz = content("fuzz")
+  readers = ", ".join(fuzz["readers"])
+  assert f"spoilt inputs: {readers}, {fuzz['inputs_each']:,} each" in PAGE
+  assert f"{fuzz['crashes']} crashes" in PAGE
