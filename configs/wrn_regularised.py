@@ -2,10 +2,10 @@
 
 Claim:    a control: what masks may give, these give a dense network, too.
           Values of the Wide ResNet paper; tune them on held-out images with
-            python experiments/sweep.py --config=wrn_dense_regularised
+            python experiments/sweep.py --config=wrn_regularised
               --fields=model.dropout:0:0.5,optimizer.weight_decay:1e-5:1e-2:log
           (a line), which writes the best as a config.
-Command:  python -m sparse_regimes.main --config=configs/wrn_dense_regularised.py
+Command:  python -m sparse_regimes.main --config=configs/wrn_regularised.py
 Cost:     195,000 steps; many days on a CPU, so meant for a TPU or a GPU. The
           run prints its own estimate after the first steps.
 Expected: not in the paper; not yet run at this size here.
