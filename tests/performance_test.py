@@ -67,3 +67,9 @@ def test_the_tpu_compiler(topology):
     assert row["collectives"] == {"all-reduce": 3}
   peak = f"{masked['peak_megabytes'] / 1e3:.2f} GB"
   assert peak in (ROOT / "docs" / "cloud_tpu.md").read_text()
+
+
+def test_seeds_together():
+  page = (ROOT / "docs" / "experiments.md").read_text()
+  for row in rows("bench_seeds-cpu"):
+    assert f"{row['together_over_one_by_one']:.2f} times" in page
