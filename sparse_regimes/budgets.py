@@ -1,5 +1,6 @@
 """``--mode=eval``: the checkpoints of runs at many budgets."""
 
+import time
 from collections.abc import Callable, Sequence
 
 import jax
@@ -14,9 +15,13 @@ from sparse_regimes.errors import InputError
 from sparse_regimes.evaluate import make_batches
 from sparse_regimes.files import write
 from sparse_regimes.mesh import make_mesh
+from sparse_regimes.pace import format_seconds
 from sparse_regimes.report import write_report
 from sparse_regimes.sweep import make_sweep_step, sweep, write_sweep
 from sparse_regimes.workdir import CONFIG_FILE
+
+# Seconds from which a person wants to know how many are left.
+_LONG = 10.0
 
 
 def sweep_runs(
@@ -43,11 +48,7 @@ def sweep_runs(
       other data than the first.
   """
   loaded = [_load(workdir, overrides, which) for workdir in workdirs]
-  names = {config.data.name for config in loaded}
-  if len(names) > 1:
-    raise InputError(
-      f"--against must be runs on the same data, got {', '.join(sorted(names))}"
-    )
+  _check_same_data(workdirs, loaded)
   sweeps = {}
   for workdir, config in zip(workdirs, loaded, strict=True):
     rows = _sweep_run(workdir, config, keep_ratios, which, log)
@@ -69,6 +70,19 @@ def _load(
     raise InputError(f"--workdir must hold a run, got {workdir}")
   check_checkpoint(workdir, which)
   return configs.load(str(workdir / CONFIG_FILE), overrides)
+
+
+def _check_same_data(
+  workdirs: Sequence[epath.Path], loaded: Sequence[ConfigDict]
+) -> None:
+  for workdir, config in zip(workdirs, loaded, strict=True):
+    for field in ("name", "num_test", "evaluate_on"):
+      first, this = loaded[0].data[field], config.data[field]
+      if first != this:
+        raise InputError(
+          f"--against must be runs on the same data, got data.{field} {first!r}"
+          f" in {workdirs[0]} and {this!r} in {workdir}"
+        )
 
 
 def _sweep_run(
@@ -99,11 +113,19 @@ def _sweep_run(
   )
   log("keep ratio  accuracy    loss  nonzero  calibration error")
 
+  started = time.monotonic()
+  num_done = 0
+
   def log_row(row: dict) -> None:
+    nonlocal num_done
+    num_done += 1
+    left = (time.monotonic() - started) / num_done
+    left *= len(keep_ratios) - num_done
     log(
       f"{row['keep_ratio']:>10.4g}  {row['accuracy']:>8.4f}"
       f"  {row['loss']:>6.4f}  {row['nonzero']:>7.4f}"
       f"  {row['calibration_error']:>17.4f}"
+      + (f"  {format_seconds(left)} left" if left > _LONG else "")
     )
 
   sweep_step = make_sweep_step(parts.model.apply, preprocess=normalize)

@@ -185,3 +185,17 @@ def test_bad_eval_arguments(run, capsys):
   for argument in ("--keep_ratios=2", "--checkpoint=worst"):
     assert main(["--mode=eval", f"--workdir={workdir}", argument]) == 2
     assert argument.split("=")[0] in capsys.readouterr().err
+
+
+def test_runs_on_other_data_are_not_compared(run, tmp_path, capsys):
+  workdir, _, _ = run
+  other = tmp_path / "other"
+  (other / "checkpoints").mkdir(parents=True)
+  config = json.loads((workdir / "config.json").read_text())
+  config["data"]["num_test"] = 128
+  (other / "config.json").write_text(json.dumps(config))
+  arguments = ["--mode=eval", f"--workdir={workdir}", f"--against={other}"]
+  assert main(arguments) == 2
+  error = capsys.readouterr().err
+  assert "got data.num_test 0 in" in error
+  assert f"128 in {other}" in error
