@@ -1,13 +1,129 @@
-"""Pointwise activations by the names that configs use."""
+"""Pointwise activations, by the names that configs use or as functions."""
 
+import functools
 from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 
 from sparse_regimes.errors import one_of
 
 Activation = Callable[[jax.Array], jax.Array]
+
+
+def j_squared_relu(
+  x: jax.Array, *, linear_above: float | None = None
+) -> jax.Array:
+  r"""ReLU whose slope jumps to 1 and then grows.
+
+  .. math:: \sigma(x) = \tfrac{1}{2}((x_+ + 1)^2 - 1), \quad
+     \sigma'(x) = (x + 1)\, 1(x > 0), \quad x_+ = \max(x, 0)
+
+  Args:
+    x: real, any shape.
+    linear_above: continue with the slope reached there; None is never. The
+      first version has 4: :math:`5(x - 4) + 12`.
+
+  Returns:
+    The same shape and dtype.
+
+  Example:
+    >>> j_squared_relu(jnp.array([-1.0, 0.0, 1.0, 6.0]))
+    Array([ 0. ,  0. ,  1.5, 24. ], dtype=float32)
+    >>> j_squared_relu(jnp.array([6.0]), linear_above=4.0)
+    Array([22.], dtype=float32)
+
+  Source: Peng et al., arXiv 2309.03004 (J-SquaredReLU).
+  """
+  # An infinite pre-activation of the other branch would make gradients NaN.
+  positive = jax.nn.relu(x)
+  if linear_above is None:
+    return positive * (1 + 0.5 * positive)
+  curved = jnp.minimum(positive, linear_above)
+  slope = 1 + linear_above
+  return curved * (1 + 0.5 * curved) + slope * (positive - curved)
+
+
+def mixed_activation(
+  x: jax.Array,
+  mix: ArrayLike,
+  *,
+  first: Activation = jax.nn.relu,
+  second: Activation = j_squared_relu,
+) -> jax.Array:
+  r"""From one activation to another: :math:`(1 - m) f(x) + m\, g(x)`.
+
+  Args:
+    x: real, any shape.
+    mix: m, a scalar in ``[0, 1]``, Python or traced; clipped.
+    first: f.
+    second: g.
+
+  Returns:
+    The same shape and dtype; f(x) bit for bit at 0 and g(x) at 1.
+
+  Example:
+    >>> mixed_activation(jnp.array([-1.0, 1.0]), 0.5)
+    Array([0.  , 1.25], dtype=float32)
+
+  Source: the fine-tuning of Peng et al., arXiv 2309.03004.
+  """
+  m = jnp.clip(jnp.asarray(mix, x.dtype), 0, 1)
+  return (1 - m) * first(x) + m * second(x)
+
+
+def shifted_s(
+  x: jax.Array,
+  *,
+  base: Activation = jax.nn.relu,
+  half_width: float = 1.5,
+  shift_x: float = 0.0,
+  shift_y: float = 0.0,
+) -> jax.Array:
+  r"""An S whose flat part may lie where no activation is zero.
+
+  .. math:: S(x) = f(x - h) - f(-x - h), \qquad y = S(x - \delta_x) + \delta_y
+
+  For f = ReLU or :func:`j_squared_relu` it is flat on :math:`[\delta_x - h,
+  \delta_x + h]`, with the value :math:`\delta_y`. If pre-activations gather
+  there, it is not because activations there are zero.
+
+  Args:
+    x: real, any shape.
+    base: f.
+    half_width: h, at least 0.
+    shift_x: :math:`\delta_x`.
+    shift_y: :math:`\delta_y`.
+
+  Returns:
+    The same shape and dtype.
+
+  Example:
+    >>> shifted_s(jnp.array([-1.0, 0.5, 3.0]), shift_x=1.0, shift_y=2.0)
+    Array([1.5, 2. , 2.5], dtype=float32)
+
+  Source: the validation experiment of Peng et al., arXiv 2309.03004.
+  """
+
+  def s_shape(x: jax.Array) -> jax.Array:
+    return base(x - half_width) - base(-x - half_width)
+
+  return shifted(s_shape, shift_x, shift_y)(x)
+
+
+def shifted(
+  activation: Activation, shift_x: float, shift_y: float
+) -> Activation:
+  r"""An activation moved: :math:`y = f(x - \delta_x) + \delta_y`.
+
+  Example:
+    >>> shifted(jax.nn.relu, 1.0, 2.0)(jnp.array([0.0, 3.0]))
+    Array([2., 4.], dtype=float32)
+  """
+  if shift_x == 0 and shift_y == 0:
+    return activation
+  return lambda x: activation(x - jnp.asarray(shift_x, x.dtype)) + shift_y
 
 
 def _leaky_relu(x: jax.Array) -> jax.Array:
@@ -23,15 +139,22 @@ ACTIVATIONS: dict[str, Activation] = {
   "silu": jax.nn.silu,
   "softplus": jax.nn.softplus,
   "identity": lambda x: x,
+  "jsrelu": j_squared_relu,
+  "jsrelu_linear": functools.partial(j_squared_relu, linear_above=4.0),
+  "s_relu": shifted_s,
+  "s_jsrelu": functools.partial(shifted_s, base=j_squared_relu),
 }
 
 
-def get_activation(name: str) -> Activation:
+def get_activation(name: str | Activation) -> Activation:
   """The activation called ``name``.
 
   Args:
     name: ``relu``, ``leakyrelu`` (slope 0.1), ``elu``, ``gelu`` (exact),
-      ``silu``, ``softplus`` or ``identity``.
+      ``silu``, ``softplus``, ``identity``, ``jsrelu``
+      (:func:`j_squared_relu`), ``jsrelu_linear`` (the same, linear above 4),
+      ``s_relu``, ``s_jsrelu`` (:func:`shifted_s` of them), or a function, which
+      is returned.
 
   Raises:
     ValueError: for another name; the message lists these.
@@ -40,4 +163,6 @@ def get_activation(name: str) -> Activation:
     >>> get_activation("relu")(jnp.array([-1.0, 2.0]))
     Array([0., 2.], dtype=float32)
   """
+  if callable(name):
+    return name
   return ACTIVATIONS[one_of("activation", name, ACTIVATIONS)]

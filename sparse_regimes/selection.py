@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jax import lax
 from jax.typing import ArrayLike
 
-from sparse_regimes.activations import get_activation
+from sparse_regimes.activations import Activation, get_activation
 from sparse_regimes.errors import one_of
 from sparse_regimes.kernels.pallas_tpu import (
   MAX_BLOCK_BYTES,
@@ -149,7 +149,7 @@ def sparse_activation(
   x: jax.Array,
   keep_ratio: ArrayLike,
   *,
-  activation: str = "relu",
+  activation: str | Activation = "relu",
   scope: str = "global",
   score: str = "value",
   implementation: str | None = None,
@@ -164,7 +164,8 @@ def sparse_activation(
     keep_ratio: real scalar, Python or traced; at 1 or more the result is the
       dense activation, bit for bit.
     activation: ``relu``, ``leakyrelu`` (slope 0.1), ``elu``, ``gelu`` (exact),
-      ``silu``, ``softplus`` or ``identity``.
+      ``silu``, ``softplus``, ``identity``, ``jsrelu``, ``jsrelu_linear``, or a
+      pointwise function.
     scope: ``global`` (per example) or ``channel`` (per position, last axis).
     score: rank by ``value`` or ``magnitude``; what is kept is always the
       activation itself.

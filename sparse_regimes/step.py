@@ -78,7 +78,8 @@ def make_train_step(
 
   def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
     keep_ratio = state.controller_state.keep_ratio
-    dropout_rng = jax.random.fold_in(state.rng, state.step)
+    rng = jax.random.fold_in(state.rng, state.step)
+    rngs = {"dropout": rng, "synapse": jax.random.fold_in(rng, 1)}
 
     def batch_loss(params):
       (logits, stats), updated = apply_fn(
@@ -86,7 +87,7 @@ def make_train_step(
         preprocess(batch["images"]),
         keep_ratio,
         train=True,
-        rngs={"dropout": dropout_rng},
+        rngs=rngs,
         mutable=["batch_stats"],
       )
       loss = jnp.mean(loss_fn(logits, batch["labels"]))

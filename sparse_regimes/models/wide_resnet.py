@@ -13,7 +13,7 @@ from flax import linen as nn
 from flax.traverse_util import unflatten_dict
 from jax.typing import ArrayLike
 
-from sparse_regimes.activations import ACTIVATIONS
+from sparse_regimes.activations import Activation, get_activation
 from sparse_regimes.errors import in_range, one_of
 from sparse_regimes.layers import NORMS, SparseActivation, make_norm
 from sparse_regimes.metrics import nonzero_fraction
@@ -64,7 +64,7 @@ class WideResNet(nn.Module):
   widen: int
   num_classes: int = 10
   norm: str = "rms"
-  activation: str = "relu"
+  activation: str | Activation = "relu"
   scope: InitVar[str | None] = None
   score: str = "value"
   dropout: float = 0.0
@@ -86,7 +86,7 @@ class WideResNet(nn.Module):
     in_range("num_classes", self.num_classes, 1)
     in_range("dropout", self.dropout, 0, 1, below=True)
     one_of("norm", self.norm, NORMS)
-    one_of("activation", self.activation, ACTIVATIONS)
+    get_activation(self.activation)
     one_of("scope", self.budget_scope, SCOPES)
     one_of("score", self.score, SCORES)
     one_of("implementation", self.implementation, (None, *IMPLEMENTATIONS))

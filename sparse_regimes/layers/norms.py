@@ -1,81 +1,14 @@
-"""Linen modules: the sparse activation and the norms of the reference."""
+"""Norms over channels: those of the reference, and a restricted one."""
 
 import functools
 from collections.abc import Callable
-from dataclasses import InitVar
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
-from jax.typing import ArrayLike
 
-from sparse_regimes.activations import ACTIVATIONS, get_activation
 from sparse_regimes.errors import one_of
-from sparse_regimes.metrics import site_sums
-from sparse_regimes.selection import (
-  IMPLEMENTATIONS,
-  SCOPES,
-  SCORES,
-  sparse_activation,
-)
-
-
-class SparseActivation(nn.Module):
-  """:func:`sparse_regimes.sparse_activation` as a module without parameters.
-
-  Attributes:
-    activation: ``relu``, ``leakyrelu``, ``elu``, ``gelu``, ``silu``,
-      ``softplus`` or ``identity``.
-    scope: ``global`` (one budget per example) or ``channel`` (one per
-      position).
-    score: rank by ``value`` or ``magnitude``.
-    implementation: of the selection; None is the fastest here.
-
-  With the collection ``intermediates`` mutable it stores a
-  :class:`sparse_regimes.metrics.SiteSums` under ``site``.
-
-  Example:
-    >>> layer = SparseActivation(activation="relu")
-    >>> layer.apply({}, jnp.array([[1.0, 2.0, 3.0, -4.0]]), 0.5)
-    Array([[0., 2., 3., 0.]], dtype=float32)
-
-  Source: Wang, arXiv 2603.03131.
-  """
-
-  activation: str = "relu"
-  scope: InitVar[str | None] = None
-  score: str = "value"
-  implementation: str | None = None
-  # Linen keeps ``self.scope`` for itself, so the argument is stored here.
-  budget_scope: str = "global"
-
-  # Linen calls this again without the argument when it adopts a submodule.
-  def __post_init__(self, scope: str | None = None) -> None:
-    if scope is not None:
-      self.budget_scope = scope
-    super().__post_init__()
-    one_of("activation", self.activation, ACTIVATIONS)
-    one_of("scope", self.budget_scope, SCOPES)
-    one_of("score", self.score, SCORES)
-    one_of("implementation", self.implementation, (None, *IMPLEMENTATIONS))
-
-  @nn.compact
-  def __call__(self, x: jax.Array, keep_ratio: ArrayLike) -> jax.Array:
-    """Maps ``[b, ...]`` to the same shape; ``keep_ratio`` may be traced."""
-    y = sparse_activation(
-      x,
-      keep_ratio,
-      activation=self.activation,
-      scope=self.budget_scope,
-      score=self.score,
-      implementation=self.implementation,
-    )
-    # Measured only for those who collect it.
-    if self.is_mutable_collection("intermediates"):
-      dense = get_activation(self.activation)(x)
-      self.sow("intermediates", "site", site_sums(dense, y))
-    return y
 
 
 class RMSNorm(nn.Module):
@@ -167,6 +100,52 @@ class BatchNorm(nn.Module):
     mean, var = _like(mean, x), _like(var, x)
     y = (x - mean) * jax.lax.rsqrt(var + self.epsilon)
     return (y * scale + bias).astype(self.dtype)
+
+
+class RestrictedLayerNorm(nn.Module):
+  r"""Layer norm whose scale may not shrink, before a masked MLP.
+
+  .. math:: y = (x - \mathrm{mean}_c(x)) / \sqrt{\mathrm{var}_c(x) + \epsilon}
+     \cdot \gamma + \beta
+
+  The restriction :math:`\gamma \ge 1` is a projection of the optimizer:
+  :func:`sparse_regimes.projections.restricted_scale`. From scratch there is no
+  bias; for fine-tuning there is one that no gradient reaches.
+
+  Attributes:
+    frozen_bias: whether there is a bias.
+    epsilon: inside the root.
+    dtype: of the result; the statistics are float32.
+
+  Example:
+    >>> x = jnp.array([[1.0, 3.0]])
+    >>> y, variables = RestrictedLayerNorm().init_with_output(
+    ...   jax.random.key(0), x
+    ... )
+    >>> print(y.round(2), list(variables["params"]))
+    [[-1.  1.]] ['scale']
+
+  Source: Peng et al., arXiv 2309.03004, from its second version on.
+  """
+
+  frozen_bias: bool = False
+  epsilon: float = 1e-6
+  dtype: Any = jnp.float32
+
+  @nn.compact
+  def __call__(self, x: jax.Array) -> jax.Array:
+    """Maps ``[..., c]`` to the same shape."""
+    shape = (x.shape[-1],)
+    scale = self.param("scale", nn.initializers.ones, shape, jnp.float32)
+    x = x.astype(jnp.float32)
+    mean = jnp.mean(x, axis=-1, keepdims=True)
+    variance = jnp.mean(jnp.square(x - mean), axis=-1, keepdims=True)
+    y = (x - mean) * jax.lax.rsqrt(variance + self.epsilon)
+    y = y * _like(scale, y)
+    if self.frozen_bias:
+      bias = self.param("bias", nn.initializers.zeros, shape, jnp.float32)
+      y += _like(jax.lax.stop_gradient(bias), y)
+    return y.astype(self.dtype)
 
 
 NORMS = ("rms", "ln", "bn", "none")

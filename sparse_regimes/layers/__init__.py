@@ -1,0 +1,26 @@
+"""Linen modules: the sparse activation, norms, and modules for flat minima."""
+
+from sparse_regimes.layers.norms import (
+  NORMS,
+  BatchNorm,
+  RestrictedLayerNorm,
+  RMSNorm,
+  make_norm,
+)
+from sparse_regimes.layers.sparse_activation import SparseActivation
+from sparse_regimes.layers.synaptic_noise import SynapticNoise, synaptic_noise
+from sparse_regimes.layers.taps import tap
+from sparse_regimes.layers.zeroth_bias import ZerothBias
+
+__all__ = [
+  "NORMS",
+  "BatchNorm",
+  "RMSNorm",
+  "RestrictedLayerNorm",
+  "SparseActivation",
+  "SynapticNoise",
+  "ZerothBias",
+  "make_norm",
+  "synaptic_noise",
+  "tap",
+]

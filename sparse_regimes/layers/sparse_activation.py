@@ -1,0 +1,77 @@
+"""The sparse activation as a Linen module."""
+
+from dataclasses import InitVar
+
+import jax
+from flax import linen as nn
+from jax.typing import ArrayLike
+
+from sparse_regimes.activations import Activation, get_activation
+from sparse_regimes.errors import one_of
+from sparse_regimes.layers.taps import tap
+from sparse_regimes.metrics import site_sums
+from sparse_regimes.selection import (
+  IMPLEMENTATIONS,
+  SCOPES,
+  SCORES,
+  sparse_activation,
+)
+
+
+class SparseActivation(nn.Module):
+  """:func:`sparse_regimes.sparse_activation` as a module without parameters.
+
+  Attributes:
+    activation: a name of :func:`sparse_regimes.sparse_activation`, or a
+      pointwise function.
+    scope: ``global`` (one budget per example) or ``channel`` (one per
+      position).
+    score: rank by ``value`` or ``magnitude``.
+    implementation: of the selection; None is the fastest here.
+
+  With the collection ``intermediates`` mutable it stores a
+  :class:`sparse_regimes.metrics.SiteSums` under ``site``.
+
+  Example:
+    >>> import jax.numpy as jnp
+    >>> layer = SparseActivation(activation="relu")
+    >>> layer.apply({}, jnp.array([[1.0, 2.0, 3.0, -4.0]]), 0.5)
+    Array([[0., 2., 3., 0.]], dtype=float32)
+
+  Source: Wang, arXiv 2603.03131.
+  """
+
+  activation: str | Activation = "relu"
+  scope: InitVar[str | None] = None
+  score: str = "value"
+  implementation: str | None = None
+  # Linen keeps ``self.scope`` for itself, so the argument is stored here.
+  budget_scope: str = "global"
+
+  # Linen calls this again without the argument when it adopts a submodule.
+  def __post_init__(self, scope: str | None = None) -> None:
+    if scope is not None:
+      self.budget_scope = scope
+    super().__post_init__()
+    get_activation(self.activation)
+    one_of("scope", self.budget_scope, SCOPES)
+    one_of("score", self.score, SCORES)
+    one_of("implementation", self.implementation, (None, *IMPLEMENTATIONS))
+
+  @nn.compact
+  def __call__(self, x: jax.Array, keep_ratio: ArrayLike) -> jax.Array:
+    """Maps ``[b, ...]`` to the same shape; ``keep_ratio`` may be traced."""
+    x = tap(self, "pre", x)
+    y = sparse_activation(
+      x,
+      keep_ratio,
+      activation=self.activation,
+      scope=self.budget_scope,
+      score=self.score,
+      implementation=self.implementation,
+    )
+    # Measured only for those who collect it.
+    if self.is_mutable_collection("intermediates"):
+      dense = get_activation(self.activation)(x)
+      self.sow("intermediates", "site", site_sums(dense, y))
+    return tap(self, "hidden", y)

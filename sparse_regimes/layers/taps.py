@@ -1,0 +1,29 @@
+"""Where an analysis looks into a network, and differentiates it."""
+
+import jax
+from flax import linen as nn
+
+VALUES = "taps"
+PERTURBATIONS = "perturbations"
+
+
+def tap(module: nn.Module, name: str, value: jax.Array) -> jax.Array:
+  """Names a value inside a module; in training it is not there at all.
+
+  With the collection ``taps`` mutable the value is stored. A variable of that
+  name in the collection ``perturbations`` is added to it, so that the gradient
+  with respect to that variable is the one with respect to the value.
+
+  Args:
+    module: of which it is called.
+    name: unique in the module.
+    value: any array.
+
+  Returns:
+    The value, perturbed if there is something to add.
+  """
+  if module.has_variable(PERTURBATIONS, name):
+    value = value + module.get_variable(PERTURBATIONS, name)
+  if module.is_mutable_collection(VALUES) and not module.is_initializing():
+    module.sow(VALUES, name, value, reduce_fn=lambda _, x: x, init_fn=tuple)
+  return value

@@ -1,0 +1,158 @@
+"""What stands between a residual stream and its next state: norm, MLP, mask."""
+
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from jax.typing import ArrayLike
+
+from sparse_regimes.activations import (
+  Activation,
+  get_activation,
+  mixed_activation,
+  shifted,
+)
+from sparse_regimes.errors import in_range, one_of
+from sparse_regimes.layers import (
+  RestrictedLayerNorm,
+  SparseActivation,
+  SynapticNoise,
+  ZerothBias,
+  tap,
+)
+from sparse_regimes.metrics import nonzero_fraction
+from sparse_regimes.selection import IMPLEMENTATIONS, SCOPES, SCORES
+
+ZEROTH_BIASES = ("none", "input", "output")
+MLP_NORMS = ("ln", "restricted", "restricted_finetune")
+
+
+class MLPBlock(nn.Module):
+  r"""Norm, zeroth bias, linear, sparse activation and, if asked, a linear.
+
+  .. math:: X = \mathrm{LN}(z) + D, \quad P = X K^T + b, \quad
+     A = \sigma(P) \odot M, \quad Z = A V^T + c
+
+  An analysis sees X, P, A and Z under the names ``input``, ``pre``, ``hidden``
+  and ``output``.
+
+  Attributes:
+    width: n, of the hidden layer.
+    features: of the output; None ends with A.
+    activation: see :func:`sparse_regimes.sparse_activation`.
+    budget_scope: ``global`` or ``channel``.
+    score: ``value`` or ``magnitude``.
+    norm: ``ln``, ``restricted`` (no bias) or ``restricted_finetune`` (a frozen
+      bias); see :class:`sparse_regimes.layers.RestrictedLayerNorm`.
+    zeroth_bias: ``none``, ``input`` (as in the paper) or ``output`` (as in its
+      later program).
+    noise: of :class:`sparse_regimes.layers.SynapticNoise`; 0 is none.
+    differentiable_noise: as in the first version.
+    shift_x: moves the activation along its argument.
+    shift_y: moves its value.
+    mix_steps: over so many training steps the activation goes from ReLU to
+      ``activation``, for fine-tuning; 0 has it at once. Steps are counted in
+      ``batch_stats``.
+    dropout: rate behind the activation.
+    dtype: of the computation.
+    implementation: of the selection.
+
+  Source: Peng et al., arXiv 2309.03004.
+  """
+
+  width: int
+  features: int | None = None
+  activation: str | Activation = "relu"
+  budget_scope: str = "global"
+  score: str = "value"
+  norm: str = "ln"
+  zeroth_bias: str = "none"
+  noise: float = 0.0
+  differentiable_noise: bool = False
+  shift_x: float = 0.0
+  shift_y: float = 0.0
+  mix_steps: int = 0
+  dropout: float = 0.0
+  dtype: Any = jnp.float32
+  implementation: str | None = None
+
+  @nn.compact
+  def __call__(
+    self, z: jax.Array, keep_ratio: ArrayLike, *, train: bool
+  ) -> tuple[jax.Array, jax.Array]:
+    """Maps ``[b, ..., d]`` to ``[b, ..., features]`` and a nonzero fraction."""
+    x = self._norm()(z)
+    if self.zeroth_bias == "input":
+      x = ZerothBias(dtype=self.dtype, name="bias")(x)
+    x = tap(self, "input", x)
+    pre = self._linear(self.width, "linear1")(x, train=train)
+    hidden = SparseActivation(
+      self._activation(train=train),
+      self.budget_scope,
+      self.score,
+      self.implementation,
+      name="site",
+    )(pre, keep_ratio)
+    stats = nonzero_fraction(hidden)
+    y = nn.Dropout(self.dropout, deterministic=not train)(hidden)
+    if self.features is not None:
+      y = self._linear(self.features, "linear2")(y, train=train)
+    if self.zeroth_bias == "output":
+      y = ZerothBias(dtype=self.dtype, name="bias")(y)
+    return tap(self, "output", y), stats
+
+  def _activation(self, *, train: bool) -> str | Activation:
+    """A name where there is one: ReLU has a faster mask."""
+    if not (self.shift_x or self.shift_y or self.mix_steps):
+      return self.activation
+    function = shifted(
+      get_activation(self.activation), self.shift_x, self.shift_y
+    )
+    if not self.mix_steps:
+      return function
+    steps = self.variable("batch_stats", "steps", jnp.zeros, (), jnp.int32)
+    mix = steps.value / self.mix_steps
+    if train and not self.is_initializing():
+      steps.value += 1
+    return functools.partial(mixed_activation, mix=mix, second=function)
+
+  def _norm(self) -> Any:
+    if self.norm == "ln":
+      return nn.LayerNorm(1e-6, dtype=self.dtype, name="norm")
+    frozen = self.norm == "restricted_finetune"
+    return RestrictedLayerNorm(frozen, dtype=self.dtype, name="norm")
+
+  def _linear(self, features: int, name: str) -> SynapticNoise:
+    return SynapticNoise(
+      features,
+      self.noise,
+      self.differentiable_noise,
+      dtype=self.dtype,
+      name=name,
+    )
+
+
+def check_mlp(module: Any) -> None:
+  """Raises a ``ValueError`` naming the first attribute that is wrong."""
+  get_activation(module.activation)
+  one_of("scope", module.budget_scope, SCOPES)
+  one_of("score", module.score, SCORES)
+  one_of("norm", module.norm, MLP_NORMS)
+  one_of("zeroth_bias", module.zeroth_bias, ZEROTH_BIASES)
+  in_range("noise", module.noise, 0)
+  in_range("dropout", module.dropout, 0, 1, below=True)
+  in_range("mix_steps", module.mix_steps, 0, 2**31 - 1)
+  in_range("num_classes", module.num_classes, 1)
+  one_of("implementation", module.implementation, (None, *IMPLEMENTATIONS))
+
+
+def mlp_arguments(module: Any) -> dict[str, Any]:
+  """What a network hands on to its blocks."""
+  names = (
+    *("activation", "budget_scope", "score", "norm", "zeroth_bias"),
+    *("noise", "differentiable_noise", "shift_x", "shift_y", "mix_steps"),
+    *("dropout", "dtype", "implementation"),
+  )
+  return {name: getattr(module, name) for name in names}
