@@ -28,7 +28,7 @@ ROWS = [
     "data",
   ],
   ["layers", "mesh"],
-  ["models"],
+  ["models", "analysis"],
   ["state"],
   ["step", "journal"],
   ["factory", "trace"],

@@ -1,0 +1,41 @@
+"""Measures of sparsity, flatness, spectra and robustness."""
+
+from sparse_regimes.analysis.flatness import (
+  augmented_flatness,
+  hessian_trace,
+  l0_coefficient,
+  sharpness,
+)
+from sparse_regimes.analysis.probe import Layer, probe
+from sparse_regimes.analysis.robustness import fgsm, fgsm_accuracy
+from sparse_regimes.analysis.sparsity import (
+  active_fraction,
+  effective_gradient_fractions,
+  gradient_norms,
+  outside_flat,
+)
+from sparse_regimes.analysis.spectra import (
+  Concentration,
+  concentration,
+  gram_eigenvalues,
+  spectra,
+)
+
+__all__ = [
+  "Concentration",
+  "Layer",
+  "active_fraction",
+  "augmented_flatness",
+  "concentration",
+  "effective_gradient_fractions",
+  "fgsm",
+  "fgsm_accuracy",
+  "gradient_norms",
+  "gram_eigenvalues",
+  "hessian_trace",
+  "l0_coefficient",
+  "outside_flat",
+  "probe",
+  "sharpness",
+  "spectra",
+]

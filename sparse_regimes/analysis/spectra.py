@@ -1,0 +1,106 @@
+"""How concentrated the spectrum of a weight matrix is."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from sparse_regimes.errors import in_range
+
+
+class Concentration(NamedTuple):
+  r"""Of the eigenvalues of :math:`K K^T`.
+
+  Attributes:
+    ratio: 10 to the width of the shortest interval of :math:`\log_{10}
+      \lambda` that holds 80 % of those that are not near zero; 1 is a flat
+      spectrum. NaN if there are none.
+    near_zero: the share of the others.
+    extreme_ratio: largest over smallest of those above ``r`` times the mean.
+  """
+
+  ratio: float
+  near_zero: float
+  extreme_ratio: float
+
+
+def gram_eigenvalues(kernel: jax.Array) -> jax.Array:
+  r"""The eigenvalues of :math:`K K^T`, largest first.
+
+  Args:
+    kernel: of a linear layer as Flax has it, :math:`K^T`, ``[d, n]``.
+
+  Returns:
+    float32 ``[n]``; ``n - d`` of them are 0 by shape if ``n > d``.
+
+  Example:
+    >>> gram_eigenvalues(jnp.array([[2.0, 0.0, 0.0], [0.0, 1.0, 0.0]]))
+    Array([4., 1., 0.], dtype=float32)
+  """
+  d, n = kernel.shape
+  values = jnp.linalg.svd(kernel.astype(jnp.float32), compute_uv=False)
+  return jnp.pad(jnp.square(values), (0, max(0, n - d)))
+
+
+def concentration(
+  eigenvalues: jax.Array | np.ndarray,
+  *,
+  share: float = 0.8,
+  near_zero: float = 0.1,
+  r: float = 0.1,
+) -> Concentration:
+  """How far apart eigenvalues lie.
+
+  Args:
+    eigenvalues: not negative, ``[n]`` with n at least 1.
+    share: of the eigenvalues that are not near zero, in ``(0, 1]``; at least so
+      many lie in the interval.
+    near_zero: the largest value that is, at least 0.
+    r: of the mean, for the extremes, at least 0.
+
+  Example:
+    >>> concentration(np.array([0.0, 1.0, 10.0, 10.0, 10.0, 10.0]))
+    Concentration(ratio=1.0, near_zero=0.16666666666666666, extreme_ratio=10.0)
+
+  Source: Peng et al., arXiv 2309.03004.
+  """
+  in_range("share", share, 1e-9, 1)
+  in_range("near_zero", near_zero, 0)
+  in_range("r", r, 0)
+  values = np.asarray(eigenvalues, np.float64)
+  nonzero = np.sort(np.log10(values[values > near_zero]))
+  ratio = np.nan
+  if nonzero.size:
+    # A quotient such as 0.8 * 5 may be a hair above the integer it is.
+    held = max(1, int(np.ceil(share * nonzero.size - 1e-9)))
+    widths = nonzero[held - 1 :] - nonzero[: nonzero.size - held + 1]
+    ratio = 10.0 ** float(widths.min())
+  large = values[values > r * values.mean()]
+  extreme = large.max() / large.min() if large.size else np.nan
+  return Concentration(
+    float(ratio), float(np.mean(values <= near_zero)), float(extreme)
+  )
+
+
+def spectra(params: Any) -> dict[str, Concentration]:
+  """The concentration of every matrix among parameters.
+
+  Args:
+    params: a pytree; convolutions ``[h, w, d, n]`` are read as ``[h w d, n]``.
+
+  Returns:
+    By path, as ``block0_mlp/linear1/kernel``.
+
+  Example:
+    >>> list(spectra({"head": {"kernel": jnp.eye(3), "bias": jnp.ones(3)}}))
+    ['head/kernel']
+  """
+  flat, _ = jax.tree_util.tree_flatten_with_path(params)
+  return {
+    jax.tree_util.keystr(path, simple=True, separator="/"): concentration(
+      gram_eigenvalues(leaf.reshape(-1, leaf.shape[-1]))
+    )
+    for path, leaf in flat
+    if leaf.ndim >= 2
+  }
