@@ -1,7 +1,6 @@
 """From a config file and overrides to one complete, checked config."""
 
 import ast
-import inspect
 import json
 import runpy
 from collections.abc import Mapping, Sequence
@@ -22,7 +21,8 @@ _MOST = 10**6
 def default_config() -> ConfigDict:
   """Every field with its default; a config file sets what it wants.
 
-  The controller section has ``name`` and the arguments of that controller.
+  The sections of model and controller have ``name`` and the arguments of the
+  one that is named.
   """
   return ConfigDict(
     {
@@ -34,18 +34,8 @@ def default_config() -> ConfigDict:
         "num_test": 0,
         "evaluate_on": "test",  # or validation: the last training images
       },
-      "model": {
-        "name": "wide_resnet",
-        "depth": 28,
-        "widen": 4,
-        "norm": "rms",
-        "activation": "relu",
-        "scope": "global",
-        "score": "value",
-        "dropout": 0.0,
-        "dtype": "auto",  # float32 on CPU, bfloat16 elsewhere
-      },
-      "controller": {"name": "constant"} | _controller_arguments(),
+      "model": {"name": "wide_resnet"} | _every_argument("model"),
+      "controller": {"name": "constant"} | _every_argument("controller"),
       # What the controller hears of; 0: the accuracy of this very batch.
       "signal": {"shuffle_window": 0, "shuffle_seed": 0},
       # Not back within drop_tol of the best, so many decisions after a reset.
@@ -113,7 +103,8 @@ def load(path: str, overrides: Sequence[str] = ()) -> ConfigDict:
       raise InputError(f"{field} must be given as {field}=VALUE, got no value")
     overridden[field] = _typed(config, field, _parse(config, field, text))
   config.update_from_flattened_dict(given | overridden)
-  _narrow_controller(config, given | overridden, overridden)
+  for section in factory.NAMED:
+    _narrow(config, section, given | overridden, overridden)
   _check(config)
   return config
 
@@ -227,40 +218,40 @@ def as_file(config: ConfigDict, name: str, claim: str) -> str:
   return "\n".join([*lines, "  return config", ""])
 
 
-def _controller_arguments(name: str | None = None) -> dict[str, Any]:
-  """Arguments and defaults of one controller, or of them all."""
-  if name is None:
-    every = [_controller_arguments(n) for n in factory.CONTROLLERS]
-    return {field: value for one in every for field, value in one.items()}
-  parameters = inspect.signature(factory.CONTROLLERS[name]).parameters
-  return {field: p.default for field, p in parameters.items()}
+def _every_argument(section: str) -> dict[str, Any]:
+  """Arguments and defaults of all that a section may name."""
+  every = [factory.arguments(section, name) for name in factory.NAMED[section]]
+  return {field: value for one in every for field, value in one.items()}
 
 
-def _narrow_controller(
-  config: ConfigDict, given: Mapping[str, Any], overridden: Mapping[str, Any]
+def _narrow(
+  config: ConfigDict,
+  section: str,
+  given: Mapping[str, Any],
+  overridden: Mapping[str, Any],
 ) -> None:
-  """Leaves the section with the arguments that the named controller takes.
+  """Leaves a section with the arguments of what it names.
 
-  A file's arguments for another controller are dropped, so that a command may
-  change the name alone; an override for another controller is a mistake.
+  A file's arguments for another model or controller are dropped, so that a
+  command may change the name alone; an override for another is a mistake.
   """
-  name = config.controller.name
+  name = config[section].name
   try:
-    one_of("controller.name", name, factory.CONTROLLERS)
+    one_of(f"{section}.name", name, factory.NAMED[section])
   except ValueError as error:
     raise InputError(str(error)) from error
-  arguments = _controller_arguments(name)
+  arguments = factory.arguments(section, name)
   for field in overridden:
-    section, _, argument = field.partition(".")
-    if section == "controller" and argument not in ("name", *arguments):
+    parent, _, argument = field.partition(".")
+    if parent == section and argument not in ("name", *arguments):
       raise InputError(
-        f"{field} is not a field of the {name} controller, which takes"
+        f"{field} is not a field of the {name} {section}, which takes"
         f" {', '.join(arguments)}"
       )
-  config.controller = ConfigDict(
+  config[section] = ConfigDict(
     {"name": name}
     | {
-      argument: given.get(f"controller.{argument}", default)
+      argument: given.get(f"{section}.{argument}", default)
       for argument, default in arguments.items()
     }
   )

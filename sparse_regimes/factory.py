@@ -1,6 +1,7 @@
 """The one place where a config's strings become objects."""
 
 import contextlib
+import inspect
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
@@ -16,6 +17,8 @@ from sparse_regimes.controllers.bounds import MAX_COUNT
 from sparse_regimes.data import cifar10, mini
 from sparse_regimes.data.dataset import Dataset
 from sparse_regimes.errors import InputError, in_range, one_of
+from sparse_regimes.models.residual_mlp import ResidualMLP
+from sparse_regimes.models.vision_transformer import VisionTransformer
 from sparse_regimes.models.wide_resnet import WideResNet
 from sparse_regimes.state import TrainState
 
@@ -26,10 +29,49 @@ CONTROLLERS: dict[str, Callable[..., Controller]] = {
   "strategy1": controllers.strategy1,
   "strategy2": controllers.strategy2,
 }
-MODELS: dict[str, Callable[..., nn.Module]] = {"wide_resnet": WideResNet}
+MODELS: dict[str, Callable[..., nn.Module]] = {
+  "residual_mlp": ResidualMLP,
+  "vision_transformer": VisionTransformer,
+  "wide_resnet": WideResNet,
+}
+# Sections of a config whose fields are the arguments of what they name.
+NAMED: dict[str, dict[str, Callable[..., Any]]] = {
+  "model": MODELS,
+  "controller": CONTROLLERS,
+}
+# What a config sets otherwise, or not at all.
+_NOT_FIELDS = (
+  "num_classes",
+  "implementation",
+  "budget_scope",
+  "parent",
+  "name",
+)
+_DEFAULTS = {
+  # float32 on CPU, bfloat16 elsewhere
+  "model": {"dtype": "auto", "scope": "global"},
+  "controller": {},
+}
+_REQUIRED = {"wide_resnet": {"depth": 28, "widen": 4}}
 # Names, and how many training and test images each has.
 DATASETS = {"cifar10": (50_000, 10_000), "cifar10_mini": (1_280, 256)}
 DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
+
+
+def arguments(section: str, name: str) -> dict[str, Any]:
+  """The fields, with defaults, of a model or a controller in a config.
+
+  Example:
+    >>> arguments("controller", "constant")
+    {'keep_ratio': 1.0}
+  """
+  parameters = inspect.signature(NAMED[section][name]).parameters
+  known = _DEFAULTS[section] | _REQUIRED.get(name, {})
+  return {
+    field: known.get(field, parameter.default)
+    for field, parameter in parameters.items()
+    if field not in _NOT_FIELDS
+  }
 
 
 def make_controller(config: ConfigDict) -> Controller:
@@ -70,13 +112,11 @@ def make_model(
     platform: ``jax.default_backend()``.
   """
   with _section("model"):
-    arguments = config.model.to_dict()
-    dtype = one_of("dtype", arguments.pop("dtype"), ("auto", *DTYPES))
+    given = config.model.to_dict()
+    dtype = one_of("dtype", given.pop("dtype"), ("auto", *DTYPES))
     if dtype == "auto":
       dtype = "float32" if platform == "cpu" else "bfloat16"
-    return _named(
-      MODELS, num_classes=num_classes, dtype=DTYPES[dtype], **arguments
-    )
+    return _named(MODELS, num_classes=num_classes, dtype=DTYPES[dtype], **given)
 
 
 def make_schedule(

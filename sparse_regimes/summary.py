@@ -38,27 +38,26 @@ def describe_setup(
   device = mesh.devices.flat[0]
   others = jax.device_count() - mesh.size
   processes = jax.process_count()
-  model, train = config.model, config.train
+  train = config.train
   num_parameters = sum(p.size for p in jax.tree.leaves(state.params))
-  arguments = ", ".join(
-    f"{field} {value}"
-    for field, value in config.controller.items()
-    if field != "name"
-  )
   return [
     f"devices     {mesh.size} x {device.device_kind} ({device.platform})"
     + (f", {others} left idle" if others else "")
     + (f", in {processes} processes" if processes > 1 else ""),
     f"data        {config.data.name}: {len(data.train_labels):,} train and"
     f" {len(data.test_labels):,} test images: {data.source}",
-    f"parameters  {num_parameters:,} in {model.name} depth {model.depth}"
-    f" widen {model.widen}, norm {model.norm}, {model.activation}, top-k"
-    f" {model.scope} by {model.score}",
-    f"controller  {config.controller.name}: {arguments}",
+    f"parameters  {num_parameters:,} in {_named(config.model)}",
+    f"controller  {_named(config.controller)}",
     f"steps       {steps_per_epoch:,} an epoch of {train.batch_size} images"
     f" each, {steps_per_epoch * train.epochs:,} in {train.epochs} epochs,"
     f" {steps_per_call} a call",
   ]
+
+
+def _named(section: ConfigDict) -> str:
+  """A name, and the arguments that come with it."""
+  rest = [f"{field} {v}" for field, v in section.items() if field != "name"]
+  return f"{section.name}: {', '.join(rest)}"
 
 
 def describe_cost(pace: Pace, *, epochs: int, steps_per_epoch: int) -> str:

@@ -67,7 +67,11 @@ def test_shipped_configs_go_by_name():
     ("model.activation=tanh", "model.activation must be one of relu, leakyrel"),
     ("model.scope=row", "model.scope must be one of global, channel, got"),
     ("model.score=rank", "model.score must be one of value, magnitude, got"),
-    ("model.name=vit", "model.name must be one of wide_resnet, got 'vit'"),
+    ("model.name=vit", "model.name must be one of residual_mlp, vision_t"),
+    (
+      "model.heads=3",
+      "model.heads is not a field of the wide_resnet model, wh",
+    ),
     ("model.dtype=int8", "model.dtype must be one of auto, float32, bfloat16"),
     ("model.depth=12", "model.depth must be 6n \\+ 4 .*, got 12"),
     ("model.dropout=1.5", "model.dropout must be in \\[0, 1\\), got 1.5"),
