@@ -111,7 +111,7 @@ class Run:
       self.wait_for(
         lambda: (
           self.num_lines() > lines
-          or (self.workdir / ".metrics.jsonl.tmp").exists()
+          or any(self.workdir.glob(".metrics.jsonl.*.tmp"))
         )
       )
 

@@ -16,21 +16,21 @@ are finished, 4 if some are left, 1 if one failed, 2 for bad input, 130 and 143
 on signals.
 """
 
-import argparse
 import csv
 import io
 import math
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import matplotlib.figure
 import numpy as np
+from command import Parser, check_minutes, exit_code, markdown, state, typed
 from etils import epath
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from paired import Estimate, estimate, sign_flip_p
-from run_queue import Interrupted, Run, make_runs, parse_seeds, train_all
+from run_queue import Run, make_runs, parse_seeds, train_all
 
 from sparse_regimes import config as configs
 from sparse_regimes import figures
@@ -47,6 +47,7 @@ MEASURES: dict[str, Callable[[Mapping[str, Any]], float]] = {
     s["final_train_dense_accuracy"] - s["final_test_dense_accuracy"]
   ),
   "collapses": lambda s: len(s["collapses"]),
+  "diverged": lambda s: float(s["diverged"]),
   "resets": lambda s: s["resets"],
   "lowest ratio": lambda s: s["lowest_keep_ratio"],
   "zeros read, dense": lambda s: s["skippable_share_dense"],
@@ -57,8 +58,10 @@ MEASURES: dict[str, Callable[[Mapping[str, Any]], float]] = {
 PRIMARY = "dense accuracy"
 NOTE = (
   "Mean over seeds; ± is the standard deviation, brackets are 95 % t-intervals."
-  " Differences are paired by seed; p is the exact two-sided sign-flip test,"
-  " which cannot fall below 2^(1-n) for n pairs. gap: training minus test"
+  " Differences are paired by seed; p is the two-sided sign-flip test, which"
+  " cannot fall below 2^(1-n) for n pairs and is exact up to 16. diverged: runs"
+  " that ended early with a loss that is not finite, and count as far as they"
+  " came. gap: training minus test"
   " accuracy, dense. zeros read: share of a forward pass's multiply-adds whose"
   " activation is 0, an upper bound of what a sparse kernel could skip; a mask"
   " alone saves nothing."
@@ -111,7 +114,13 @@ def _cell(name: str, value: Estimate) -> str:
     if value.n > 1:
       text += f" ± {value.sd:.4f} [{value.low:.4f}, {value.high:.4f}]"
     return text
-  digits = {"images/s": 0, "minutes": 1, "collapses": 1, "resets": 1}
+  digits = {
+    "images/s": 0,
+    "minutes": 1,
+    "collapses": 1,
+    "diverged": 1,
+    "resets": 1,
+  }
   return _number(value.mean, digits.get(name, 4))
 
 
@@ -158,13 +167,11 @@ def write_all(
   rows, names = table(results, baseline), columns(baseline)
   cells = [[row.get(name, "") for name in names] for row in rows]
   done = sum(len(summaries) for summaries in results.values())
-  state = f"{done} of {len(runs)} runs finished"
-  if done < len(runs):
-    state = f"PARTIAL: {state}"
+  how_far = state(done, len(runs))
   out = epath.Path(folder)
   out.mkdir(parents=True, exist_ok=True)
-  markdown = _markdown(names, cells)
-  write(out / "table.md", f"{state}\n\n{markdown}\n{NOTE}\n\n`{command}`\n")
+  text = markdown(names, cells)
+  write(out / "table.md", f"{how_far}\n\n{text}\n{NOTE}\n\n`{command}`\n")
   write(out / "table.csv", _csv([names, *cells]))
   header = ["arm", "seed", *MEASURES, "device", "host", "jax"]
   lines = [
@@ -176,12 +183,15 @@ def write_all(
     for seed, s in sorted(summaries.items())
   ]
   write(out / "runs.csv", _csv([header, *lines]))
-  if done:
+  if not done:
+    for name in ("strips.png", "compare.html"):
+      (out / name).unlink(missing_ok=True)
+  else:
     picture = strips(results)
     write(out / "strips.png", picture)
     page = render(
       "Arms compared over seeds",
-      state,
+      how_far,
       {
         "Table": [Table(names, cells), Text(NOTE)],
         "Runs": [
@@ -200,12 +210,7 @@ def write_all(
       },
     )
     write(out / "compare.html", page)
-  return f"{state}\n{markdown}"
-
-
-def _markdown(names: Sequence[str], cells: Sequence[Sequence[str]]) -> str:
-  lines = [names, ["---"] * len(names), *cells]
-  return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+  return f"{how_far}\n{text}"
 
 
 def _csv(lines: Sequence[Sequence[Any]]) -> str:
@@ -214,18 +219,9 @@ def _csv(lines: Sequence[Sequence[Any]]) -> str:
   return text.getvalue()
 
 
-class _Parser(argparse.ArgumentParser):
-  def error(self, message: str) -> NoReturn:
-    raise InputError(message)
-
-
 def compare(argv: Sequence[str] | None = None) -> int:
   """Runs the command."""
-  parser = _Parser(
-    description=__doc__,
-    formatter_class=argparse.RawDescriptionHelpFormatter,
-    allow_abbrev=False,
-  )
+  parser = Parser(__doc__)
   parser.add_argument("--configs", required=True)
   parser.add_argument("--seeds", default="5")
   parser.add_argument("--out", type=Path, default=Path("runs/compare"))
@@ -235,8 +231,7 @@ def compare(argv: Sequence[str] | None = None) -> int:
   args, rest = parser.parse_known_args(argv)
   if not 1 <= args.jobs <= 1000:
     raise InputError(f"--jobs must be from 1 to 1000, got {args.jobs}")
-  if not 0 <= args.minutes < math.inf:
-    raise InputError(f"--minutes must be at least 0, got {args.minutes}")
+  check_minutes(args.minutes)
   overrides = configs.parse_overrides(rest)
   if any(override.startswith("seed=") for override in overrides):
     raise InputError("seeds are given by --seeds, not by --config.seed")
@@ -249,32 +244,13 @@ def compare(argv: Sequence[str] | None = None) -> int:
   except ValueError as error:
     raise InputError(str(error)) from error
   collect(runs)
-  command = "python experiments/compare.py " + " ".join(
-    sys.argv[1:] if argv is None else argv
-  )
+  command = typed("compare.py", argv)
   try:
     finished = train_all(runs, jobs=args.jobs, minutes=args.minutes)
   finally:
     print(write_all(args.out, runs, baseline, command))
     print(f"written     table.md, compare.html and more in {args.out}")
   return 0 if finished else 4
-
-
-def exit_code(command: Callable[[], int]) -> int:
-  """Runs a command; what went wrong is a line and a code."""
-  try:
-    return command()
-  except InputError as error:
-    print(f"error: {error}", file=sys.stderr)
-    return 2
-  except (RuntimeError, OSError) as error:
-    print(f"error: {error}", file=sys.stderr)
-    return 1
-  except Interrupted as interrupted:
-    print(
-      f"stopped by {interrupted}; the same command goes on", file=sys.stderr
-    )
-    return interrupted.exit_code
 
 
 if __name__ == "__main__":

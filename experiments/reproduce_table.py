@@ -14,20 +14,17 @@ paper's numbers; what is not finished is labelled partial. Exits as
 ``compare.py`` does: 4 while there is more to do.
 """
 
-import argparse
 import json
-import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
-from compare import exit_code
+from command import Parser, check_minutes, exit_code, markdown, state, typed
 from etils import epath
 from run_queue import Run, make_runs, parse_seeds, train_all
 
 from sparse_regimes import config as configs
-from sparse_regimes.errors import InputError
 from sparse_regimes.files import write
 from sparse_regimes.journal import read_records
 from sparse_regimes.pace import format_seconds
@@ -91,20 +88,16 @@ def write_table(
   """Writes both files; returns the table as text."""
   rows = [row(run) for run in runs]
   done = sum(r["state"] == "finished" for r in rows)
-  state = f"{done} of {len(rows)} runs finished"
-  if done < len(rows):
-    state = f"PARTIAL: {state}"
+  how_far = state(done, len(rows))
   if overrides:
-    state += f". NOT the paper's setting: {', '.join(overrides)}"
-  lines = [COLUMNS, ["---"] * len(COLUMNS)]
-  lines += [[_cell(r[name]) for name in COLUMNS] for r in rows]
-  text = "".join(f"| {' | '.join(line)} |\n" for line in lines)
+    how_far += f". NOT the paper's setting: {', '.join(overrides)}"
+  text = markdown(COLUMNS, [[_cell(r[name]) for name in COLUMNS] for r in rows])
   out = epath.Path(folder)
   out.mkdir(parents=True, exist_ok=True)
-  content = {"state": state, "command": command, "rows": rows}
+  content = {"state": how_far, "command": command, "rows": rows}
   write(out / "table.json", json.dumps(content, indent=2) + "\n")
-  write(out / "table.md", f"{state}\n\n{text}\n`{command}`\n")
-  return f"{state}\n{text}"
+  write(out / "table.md", f"{how_far}\n\n{text}\n`{command}`\n")
+  return f"{how_far}\n{text}"
 
 
 def _cell(value: Any) -> str:
@@ -113,33 +106,21 @@ def _cell(value: Any) -> str:
   return f"{value:.4f}" if isinstance(value, float) else str(value)
 
 
-class _Parser(argparse.ArgumentParser):
-  def error(self, message: str) -> NoReturn:
-    raise InputError(message)
-
-
 def reproduce(argv: Sequence[str] | None = None) -> int:
   """Runs the command."""
-  parser = _Parser(
-    description=__doc__,
-    formatter_class=argparse.RawDescriptionHelpFormatter,
-    allow_abbrev=False,
-  )
+  parser = Parser(__doc__)
   parser.add_argument("--minutes", type=float, default=8.5, help="0: no limit")
   parser.add_argument("--seeds", default="3407,")
   parser.add_argument("--out", type=Path, default=Path("runs/table"))
   args, rest = parser.parse_known_args(argv)
-  if not 0 <= args.minutes < math.inf:
-    raise InputError(f"--minutes must be at least 0, got {args.minutes}")
+  check_minutes(args.minutes)
   overrides = configs.parse_overrides(rest)
   runs = make_runs([*PAPER], parse_seeds(args.seeds), args.out, overrides)
-  command = "python experiments/reproduce_table.py " + " ".join(
-    sys.argv[1:] if argv is None else argv
-  )
+  command = typed("reproduce_table.py", argv)
   try:
     finished = train_all(runs, minutes=args.minutes)
   finally:
-    print(write_table(args.out, runs, overrides, command.strip()))
+    print(write_table(args.out, runs, overrides, command))
     print(f"written     table.md and table.json in {args.out}")
   return 0 if finished else 4
 

@@ -1,15 +1,19 @@
 """Many runs, one after another or side by side, whatever interrupts them."""
 
+import contextlib
+import fcntl
+import functools
 import json
+import math
 import os
 import re
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import IO, Any, NamedTuple
 
 from etils import epath
 
@@ -20,6 +24,27 @@ from sparse_regimes.pace import format_seconds
 from sparse_regimes.workdir import check_workdir, in_use
 
 _SECONDS_BETWEEN_LINES = 30.0
+_NUMBER = (float, int)
+# What tables take from a run's summary.
+_SUMMARY: dict[str, tuple[type, ...]] = {
+  "epochs": (int,),
+  "seed": (int,),
+  "diverged": (bool,),
+  "resets": (int,),
+  "collapses": (list,),
+  "device": (str,),
+  "host": (str,),
+  "versions": (dict,),
+  "final_test_dense_accuracy": _NUMBER,
+  "final_test_sparse_accuracy": _NUMBER,
+  "best_test_dense_accuracy": _NUMBER,
+  "final_train_dense_accuracy": _NUMBER,
+  "lowest_keep_ratio": _NUMBER,
+  "skippable_share_dense": _NUMBER,
+  "skippable_share_sparse": _NUMBER,
+  "images_per_second": _NUMBER,
+  "seconds": _NUMBER,
+}
 
 
 class Run(NamedTuple):
@@ -46,7 +71,7 @@ class Run(NamedTuple):
 
   def load(self) -> Any:
     """The complete config."""
-    return configs.load(self.config, self.all_overrides)
+    return _load(self.config, tuple(self.all_overrides))
 
   def summary(self) -> dict[str, Any] | None:
     """What the finished run came to; None if it is not finished.
@@ -56,23 +81,42 @@ class Run(NamedTuple):
     """
     path = self.workdir / "summary.json"
     try:
-      summary = json.loads(path.read_text())
-      done = summary["epochs"], summary["seed"]
+      summary = json.loads(path.read_bytes())
+      _check_summary(summary)
     except (FileNotFoundError, NotADirectoryError):
       return None
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, RecursionError) as error:
       raise InputError(
         f"{path} must be a run's summary, but cannot be read"
         f" ({type(error).__name__}: {error}); delete it and the run writes it"
         " again"
       ) from error
-    config = self.load()
-    return summary if done == (config.train.epochs, self.seed) else None
+    wanted = self.load()
+    ended = summary["diverged"] or summary["epochs"] == wanted.train.epochs
+    return summary if ended and summary["seed"] == self.seed else None
 
   def epochs_done(self) -> int:
     """As far as its log tells."""
     path = epath.Path(self.workdir) / "metrics.jsonl"
     return len(read_records(path)) if path.exists() else 0
+
+
+@functools.cache
+def _load(config: str, overrides: tuple[str, ...]) -> Any:
+  return configs.load(config, overrides)
+
+
+def _check_summary(summary: Any) -> None:
+  if not isinstance(summary, dict):
+    raise ValueError("it is not a JSON object")
+  # Before there was such a thing, a run that diverged left no summary.
+  summary.setdefault("diverged", False)
+  for name, kinds in _SUMMARY.items():
+    value = summary.get(name)
+    if type(value) not in kinds or (
+      isinstance(value, float) and not math.isfinite(value)
+    ):
+      raise ValueError(f"{name} must be {kinds[0].__name__}, got {value!r}")
 
 
 def parse_seeds(text: str) -> list[int]:
@@ -117,6 +161,12 @@ def make_runs(
   for seed in seeds:
     for arm in arms:
       config, *own = arm.split("+")
+      for override in own:
+        if not override or override.startswith(("seed=", "data.dir=")):
+          raise InputError(
+            "--configs takes CONFIG+section.field=value, without seed and"
+            f" data.dir, got {arm!r}"
+          )
       name = "+".join([Path(config).stem, *own])
       workdir = folder / name / f"seed{seed}"
       runs.append(Run(name, config, seed, workdir, (*overrides, *own)))
@@ -136,6 +186,8 @@ def make_runs(
           f"--configs must agree in {field}, got {expected[field]!r} in"
           f" {runs[0].arm} and {value!r} in {run.arm}"
         )
+    if folder.exists() and not folder.is_dir():
+      raise InputError(f"--out must be a folder, got {folder}, a file")
     if not in_use(epath.Path(run.workdir)):
       check_workdir(epath.Path(run.workdir), config)
   return runs
@@ -188,22 +240,23 @@ def train_all(
         late = 0 < minutes * 60 <= time.monotonic() - started
         if signals or late:
           break
+        if not children:
+          waiting = [run for run in waiting if run.summary() is None]
         for slot in set(range(jobs)) - set(children):
-          run = next((r for r in waiting if not in_use(_path(r))), None)
-          if run is None:
+          run, claim = _next(waiting)
+          if run is None or claim is None:
             break
           waiting.remove(run)
-          children[slot] = run, start(run, slot, jobs)
+          children[slot] = run, start(run, claim, slot, jobs)
           log(f"start       {run.arm} seed {run.seed} in {run.workdir}")
-        if waiting and not children:
-          # All that is left is trained by others, who may have finished it.
-          waiting = [run for run in waiting if run.summary() is None]
+        # What is left may be trained by others.
         time.sleep(0.5)
         for slot, (run, child) in list(children.items()):
           if child.poll() is None:
             continue
           del children[slot]
-          if child.returncode:
+          # One that diverged has a summary, and counts.
+          if child.returncode and run.summary() is None:
             failed.append(_failure(run, child.returncode))
             log(f"failed      {failed[-1]}")
         progress.tell([run for run, _ in children.values()] or waiting)
@@ -253,19 +306,57 @@ class _Progress:
     self._log(f"epochs      {done} of {self._total}{left} ({here})")
 
 
-def start(run: Run, slot: int = 0, jobs: int = 1) -> subprocess.Popen:
-  """Starts a run's process, on its share of the processors."""
-  run.workdir.parent.mkdir(parents=True, exist_ok=True)
+def _next(waiting: Sequence[Run]) -> tuple[Run | None, IO[bytes] | None]:
+  """The first run that nobody trains and nobody has finished, claimed."""
+  for run in waiting:
+    claim = claim_of(run.workdir)
+    if claim is None:
+      continue
+    if run.summary() is None and not in_use(epath.Path(run.workdir)):
+      return run, claim
+    claim.close()
+  return None, None
+
+
+def claim_of(workdir: Path) -> IO[bytes] | None:
+  """The right to train a run, until the file is closed; None if another has it.
+
+  A run takes its own lock only once JAX is there. A child inherits the claim,
+  so that it outlives its parent.
+  """
+  path = workdir.with_suffix(".claim")
+  path.parent.mkdir(parents=True, exist_ok=True)
+  file = path.open("ab")
+  try:
+    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+  except BlockingIOError:
+    file.close()
+    return None
+  return file
+
+
+def start(
+  run: Run, claim: IO[bytes], slot: int = 0, jobs: int = 1
+) -> subprocess.Popen:
+  """Starts a run's process, on its share of the processors.
+
+  Args:
+    run: to be trained.
+    claim: of :func:`claim_of`; it is the child's from now on.
+    slot: from 0.
+    jobs: how many slots there are.
+  """
   command = [
     *(sys.executable, "-u", "-m", "sparse_regimes.main"),
     *(f"--config={run.config}", f"--workdir={run.workdir}"),
     *(f"--config.{override}" for override in run.all_overrides),
   ]
-  with run.workdir.with_suffix(".log").open("w") as file:
+  with claim, run.workdir.with_suffix(".log").open("ab") as file:
     child = subprocess.Popen(
       command,
       stdout=file,
       stderr=subprocess.STDOUT,
+      pass_fds=(claim.fileno(),),
       # A terminal's ^C is for this process, which tells its children.
       start_new_session=True,
     )
@@ -284,26 +375,25 @@ def _share(slot: int, jobs: int) -> set[int]:
 
 
 def _failure(run: Run, code: int) -> str:
-  lines = run.workdir.with_suffix(".log").read_text().strip().splitlines()
-  last = lines[-1] if lines else "it printed nothing"
-  return f"{run.arm} seed {run.seed} ended with {code}: {last}"
+  return f"{run.arm} seed {run.seed} ended with {code}: {last_line(run)}"
 
 
-def _path(run: Run) -> epath.Path:
-  return epath.Path(run.workdir)
+def last_line(run: Run) -> str:
+  """The last that a run's process printed."""
+  text = run.workdir.with_suffix(".log").read_text(errors="replace").strip()
+  return text.splitlines()[-1] if text else "it printed nothing"
 
 
-class signals_seen:  # noqa: N801  # used like a function
+@contextlib.contextmanager
+def signals_seen() -> Iterator[list[int]]:
   """Collects SIGINT and SIGTERM while it is open."""
-
-  def __enter__(self) -> list[int]:
-    self._seen: list[int] = []
-    self._before = {
-      number: signal.signal(number, lambda n, _: self._seen.append(n))
-      for number in (signal.SIGINT, signal.SIGTERM)
-    }
-    return self._seen
-
-  def __exit__(self, *_: object) -> None:
-    for number, handler in self._before.items():
+  seen: list[int] = []
+  before = {
+    number: signal.signal(number, lambda n, _: seen.append(n))
+    for number in (signal.SIGINT, signal.SIGTERM)
+  }
+  try:
+    yield seen
+  finally:
+    for number, handler in before.items():
       signal.signal(number, handler)

@@ -19,24 +19,34 @@ folder, search together. Writes ``best.py`` (a config file), ``trials.csv``,
 
 import argparse
 import csv
+import fcntl
 import io
 import math
+import os
 import re
 import signal
 import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, NoReturn
+from typing import IO, Any, NamedTuple
 
 import matplotlib.figure
+import numpy as np
 import optuna
-from compare import exit_code
+from command import Parser, check_minutes, exit_code
 from etils import epath
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, Trial, TrialState
-from run_queue import Interrupted, Run, signals_seen, start
+from run_queue import (
+  Interrupted,
+  Run,
+  claim_of,
+  last_line,
+  signals_seen,
+  start,
+)
 
 from sparse_regimes import config as configs
 from sparse_regimes import figures
@@ -45,13 +55,14 @@ from sparse_regimes.files import write
 from sparse_regimes.journal import read_records
 from sparse_regimes.pace import format_seconds
 from sparse_regimes.page import Pictures, Pre, Table, Text, render
-from sparse_regimes.workdir import in_use
+from sparse_regimes.workdir import FREE
 
 FOLDER = "folder"
 _RANGE = re.compile(r"([\w.]+):([^:]+):([^:]+?)(:log)?")
 _CHOICE = re.compile(r"([\w.]+)=(.+)")
 # Trials that run to their end before any is pruned.
 _STARTUP_TRIALS = 4
+_MOST_FAILURES = 5
 
 
 class Field(NamedTuple):
@@ -88,7 +99,7 @@ def parse_fields(
 ) -> list[Field]:
   """Reads ``--fields`` and tries the ends of every range on the config."""
   defaults = configs.flatten(configs.load(config, overrides))
-  fields = []
+  fields: list[Field] = []
   for part in text.split(","):
     if match := _CHOICE.fullmatch(part):
       name, choices = match[1], tuple(match[2].split("|"))
@@ -115,14 +126,52 @@ def parse_fields(
       )
     if name not in defaults or type(defaults[name]) is tuple:
       raise InputError(f"--fields: {config} has no number or name {name!r}")
+    if name in {field.name for field in fields}:
+      raise InputError(f"--fields must have each field once, got {name} twice")
+    if field.whole and not (field.low.is_integer() and field.high.is_integer()):
+      raise InputError(f"--fields: {name} takes integers, got {part}")
     for value in tried:
       configs.load(config, [*overrides, f"{name}={value}"])
     fields.append(field)
   return fields
 
 
+class Failure(Exception):  # noqa: N818  # says what it is
+  """A trial whose config is refused or whose process ended with an error."""
+
+
+def ask(
+  study: optuna.Study, folder: Path, num_trials: int
+) -> tuple[Trial, IO[bytes]] | None:
+  """The next trial with the right to train it; None if there is none to make.
+
+  One process at a time, so that no trial is taken for dead that was just born.
+  """
+  with (folder / "search.lock").open("ab") as lock:
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    alive = 0
+    for trial in study.get_trials(states=(TrialState.RUNNING,)):
+      name = trial.user_attrs.get(FOLDER)
+      claim = claim_of(folder / name) if name else None
+      if name and claim is None:
+        alive += 1
+        continue
+      if claim is not None:
+        claim.close()
+      put_back(study, trial)
+    if len(finished(study)) + alive >= num_trials:
+      return None
+    new = study.ask()
+    name = new.user_attrs.get(FOLDER) or f"trial{new.number}"
+    claim = claim_of(folder / name)
+    assert claim is not None  # of a trial that nobody trains
+    new.set_user_attr(FOLDER, name)
+  return new, claim
+
+
 def run_trial(
   trial: Trial,
+  claim: IO[bytes],
   fields: Sequence[Field],
   arguments: argparse.Namespace,
   overrides: Sequence[str],
@@ -133,45 +182,50 @@ def run_trial(
 
   Raises:
     optuna.TrialPruned: if it is not worth its time.
+    Failure: if it cannot be trained.
   """
   values = [f"{field.name}={field.suggest(trial)}" for field in fields]
-  folder = trial.user_attrs.get(FOLDER) or f"trial{trial.number}"
-  trial.set_user_attr(FOLDER, folder)
-  run = Run(
-    f"trial {trial.number}",
-    arguments.config,
-    configs.load(arguments.config, overrides).seed,
-    arguments.out / folder,
-    (*overrides, *values),
-  )
-  epochs = run.load().train.epochs
-  print(f"trial {trial.number:<4}  {', '.join(values)}", flush=True)
-  child = start(run)
-  log = epath.Path(run.workdir) / "metrics.jsonl"
-  told = 0
+  log(f"trial {trial.number:<4}  {', '.join(values)}")
+  try:
+    seed = configs.load(arguments.config, overrides).seed
+    run = Run(
+      f"trial {trial.number}",
+      arguments.config,
+      seed,
+      arguments.out / trial.user_attrs[FOLDER],
+      (*overrides, *values),
+    )
+    epochs = run.load().train.epochs
+  except InputError as error:
+    claim.close()
+    raise Failure(str(error)) from error
+  child = start(run, claim)
+  path = epath.Path(run.workdir) / "metrics.jsonl"
+  told, started = 0, time.monotonic()
   try:
     while True:
       ended = child.poll() is not None
-      records = read_records(log) if log.exists() else []
+      records = read_records(path) if path.exists() else []
       for record in records[told:]:
         told += 1
         value = record["test_dense_accuracy"]
         if value is None:
-          raise optuna.TrialPruned
+          raise optuna.TrialPruned  # it diverged
         trial.report(value, told)
+        left = (time.monotonic() - started) / told * (epochs - told)
+        log(
+          f"trial {trial.number:<4}  epoch {told} of {epochs}: {value:.4f},"
+          f" about {format_seconds(left)} left"
+        )
         if told < epochs and trial.should_prune():
-          print(f"trial {trial.number:<4}  pruned after epoch {told}, {value}")
+          log(f"trial {trial.number:<4}  pruned")
           raise optuna.TrialPruned
       if len(records) == epochs and ended:
         return records[-1]["test_dense_accuracy"]
       if seen or time.monotonic() > deadline:
         return None
       if ended:
-        text = run.workdir.with_suffix(".log").read_text().strip()
-        raise RuntimeError(
-          f"trial {trial.number} ended with {child.returncode}:"
-          f" {text.splitlines()[-1] if text else 'it printed nothing'}"
-        )
+        raise Failure(f"it ended with {child.returncode}: {last_line(run)}")
       time.sleep(0.2)
   finally:
     if child.poll() is None:
@@ -179,17 +233,10 @@ def run_trial(
       child.wait()
 
 
-def take_up(study: optuna.Study, folder: Path) -> None:
-  """Queues again what a process that is gone was training."""
-  for trial in study.get_trials(states=(TrialState.RUNNING,)):
-    name = trial.user_attrs.get(FOLDER)
-    if name is None or not in_use(epath.Path(folder / name)):
-      put_back(study, trial)
-
-
 def put_back(study: optuna.Study, trial: FrozenTrial | Trial) -> None:
   """Queues a trial again; it goes on from its checkpoint."""
-  study.enqueue_trial(trial.params, user_attrs=dict(trial.user_attrs))
+  if trial.params:
+    study.enqueue_trial(trial.params, user_attrs=dict(trial.user_attrs))
   study.tell(trial.number, state=TrialState.FAIL)
 
 
@@ -282,18 +329,9 @@ def importances(study: optuna.Study) -> dict[str, float]:
     return {}
 
 
-class _Parser(argparse.ArgumentParser):
-  def error(self, message: str) -> NoReturn:
-    raise InputError(message)
-
-
 def sweep(argv: Sequence[str] | None = None) -> int:
   """Runs the command."""
-  parser = _Parser(
-    description=__doc__,
-    formatter_class=argparse.RawDescriptionHelpFormatter,
-    allow_abbrev=False,
-  )
+  parser = Parser(__doc__)
   parser.add_argument("--config", required=True)
   parser.add_argument("--fields", required=True)
   parser.add_argument("--trials", type=int, default=20)
@@ -303,44 +341,62 @@ def sweep(argv: Sequence[str] | None = None) -> int:
   args, rest = parser.parse_known_args(argv)
   if not 1 <= args.trials <= 100_000:
     raise InputError(f"--trials must be from 1 to 100000, got {args.trials}")
-  if not 0 <= args.minutes < math.inf:
-    raise InputError(f"--minutes must be at least 0, got {args.minutes}")
-  overrides = ["data.evaluate_on=validation", *configs.parse_overrides(rest)]
+  check_minutes(args.minutes)
+  if not 0 <= args.seed < 2**32:
+    raise InputError(f"--seed must be from 0 to {2**32 - 1}, got {args.seed}")
+  if args.out.exists() and not args.out.is_dir():
+    raise InputError(f"--out must be a folder, got {args.out}, a file")
+  given = configs.parse_overrides(rest)
+  if any(override.startswith("data.evaluate_on=") for override in given):
+    raise InputError("data.evaluate_on is always validation in a search")
+  overrides = ["data.evaluate_on=validation", *given]
   fields = parse_fields(args.fields, args.config, overrides)
   args.out.mkdir(parents=True, exist_ok=True)
   optuna.logging.set_verbosity(optuna.logging.WARNING)
-  study = open_study(args, fields)
+  study = open_study(args, fields, overrides)
   deadline = time.monotonic() + (args.minutes * 60 or math.inf)
-  started, made = time.monotonic(), 0
-  with signals_seen() as seen:
-    take_up(study, args.out)
-    while True:
-      done = len(finished(study))
-      if done >= args.trials or seen or time.monotonic() > deadline:
-        break
-      if made:
-        left = (time.monotonic() - started) / made * (args.trials - done)
-        print(
-          f"trials      {done} of {args.trials},"
-          f" about {format_seconds(left)} left"
-        )
-      trial = study.ask()
-      try:
-        value = run_trial(trial, fields, args, overrides, deadline, seen)
-      except optuna.TrialPruned:
-        study.tell(trial, state=TrialState.PRUNED)
-      else:
-        if value is None:
-          put_back(study, trial)
+  failures: list[str] = []
+  try:
+    with signals_seen() as seen:
+      while len(finished(study)) < args.trials:
+        if seen or time.monotonic() > deadline:
           break
-        print(f"trial {trial.number:<4}  {value:.4f}")
-        study.tell(trial, value)
-      made += 1
-  write_all(study, args, overrides)
+        asked = ask(study, args.out, args.trials)
+        if asked is None:
+          time.sleep(1)  # other processes train the last ones
+          continue
+        trial, claim = asked
+        try:
+          value = run_trial(
+            trial, claim, fields, args, overrides, deadline, seen
+          )
+        except optuna.TrialPruned:
+          study.tell(trial, state=TrialState.PRUNED)
+        except Failure as failure:
+          study.tell(trial, state=TrialState.FAIL)
+          failures.append(f"trial {trial.number}: {failure}")
+          log(f"failed      {failures[-1]}")
+          if len(failures) >= _MOST_FAILURES:
+            raise RuntimeError(
+              f"{len(failures)} trials failed, the last was {failures[-1]}"
+            ) from failure
+        else:
+          if value is None:
+            put_back(study, trial)
+            break
+          study.tell(trial, value)
+        log(f"trials      {len(finished(study))} of {args.trials}")
+  finally:
+    write_all(study, args, overrides)
   if seen:
     raise Interrupted(seen[0])
-  print(f"written     trials.csv, best.py, sweep.html in {args.out}")
+  log(f"written     trials.csv, best.py, sweep.html in {args.out}")
   return 0 if len(finished(study)) >= args.trials else 4
+
+
+def log(text: str) -> None:
+  """Prints a line at once."""
+  print(text, flush=True)
 
 
 def finished(study: optuna.Study) -> list[FrozenTrial]:
@@ -349,43 +405,72 @@ def finished(study: optuna.Study) -> list[FrozenTrial]:
 
 
 def open_study(
-  arguments: argparse.Namespace, fields: Sequence[Field]
+  arguments: argparse.Namespace,
+  fields: Sequence[Field],
+  overrides: Sequence[str],
 ) -> optuna.Study:
   """The search in the folder, or a new one.
 
   Raises:
-    InputError: if the folder's is of other fields, or cannot be read.
+    InputError: if the folder's is another search, or cannot be read.
   """
   path = arguments.out / "search.log"
-  backend = JournalFileBackend(str(path))
+  _cut_last_line(path)
   try:
+    storage = optuna.storages.JournalStorage(JournalFileBackend(str(path)))
     study = optuna.create_study(
-      storage=optuna.storages.JournalStorage(backend),
+      storage=storage,
       study_name="search",
       direction="maximize",
       load_if_exists=True,
-      sampler=optuna.samplers.TPESampler(seed=arguments.seed or None),
       pruner=optuna.pruners.MedianPruner(n_startup_trials=_STARTUP_TRIALS),
     )
-  except (ValueError, KeyError, OSError) as error:
+    num_trials = len(study.trials)
+  except (ValueError, KeyError, TypeError, OSError) as error:
     raise InputError(
       f"--out: {path} must be a search, but cannot be read"
-      f" ({type(error).__name__}: {error})"
+      f" ({type(error).__name__}: {error}); give another --out"
     ) from error
-  wanted = {
-    "config": arguments.config,
+  # Another start proposes other values.
+  seeds = np.random.SeedSequence([arguments.seed, num_trials])
+  study.sampler = optuna.samplers.TPESampler(
+    seed=int(seeds.generate_state(1)[0])
+  )
+  config = configs.flatten(configs.load(arguments.config, overrides))
+  searched = {field.name for field in fields}
+  wanted: dict[str, Any] = {
+    "config": {
+      name: list(value) if isinstance(value, tuple) else value
+      for name, value in config.items()
+      if name not in searched and not name.startswith(FREE)
+    },
     # As JSON gives it back.
     "fields": [[*field[:5], list(field.choices)] for field in fields],
   }
   known = study.user_attrs.get("search")
   if known is not None and known != wanted:
+    differing = [
+      name
+      for name in sorted({*known["config"], *wanted["config"]})
+      if known["config"].get(name) != wanted["config"].get(name)
+    ]
     raise InputError(
-      f"--out must be a folder without a search, or one of these --fields, got"
-      f" {arguments.out}, with {known['config']} and"
-      f" {', '.join(field[0] for field in known['fields'])}"
+      f"--out must be a folder without a search or with this one, got"
+      f" {arguments.out}, which differs in {', '.join(differing) or '--fields'}"
     )
   study.set_user_attr("search", wanted)
   return study
+
+
+def _cut_last_line(path: Path) -> None:
+  """Drops a line that a killed process did not finish."""
+  if not path.exists():
+    return
+  with (path.parent / "search.lock").open("ab") as lock:
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    content = path.read_bytes()
+    if content and not content.endswith(b"\n"):
+      os.truncate(path, content.rfind(b"\n") + 1)
 
 
 if __name__ == "__main__":

@@ -77,7 +77,9 @@ class Budget:
       last_step: of the run so far.
     """
     starts = [0, *self._rises()] if self.steps else []
-    ends = [*starts[1:], len(self.steps)]
+    # What the last step decided acts on none.
+    starts = [i for i in starts if self.steps[i] <= last_step]
+    ends = [*starts[1:], sum(step <= last_step for step in self.steps)]
     return [
       Cycle(
         start=self.steps[a],

@@ -77,10 +77,15 @@ def arguments(section: str, name: str) -> dict[str, Any]:
 def make_controller(config: ConfigDict) -> Controller:
   """The controller of ``config.controller``, watched for a collapse.
 
+  What it draws depends on the run's seed, too, so that no two seeds share it.
   With ``signal.shuffle_window`` above 0 it hears of accuracy at random times.
   """
   with _section("controller"):
-    controller = _named(CONTROLLERS, **config.controller)
+    given = config.controller.to_dict()
+    if "draw_seed" in given:
+      in_range("draw_seed", given["draw_seed"], 0, MAX_COUNT)
+      given["draw_seed"] = _seed(config, given["draw_seed"])
+    controller = _named(CONTROLLERS, **given)
   if config.signal.shuffle_window:
     with _section("signal"):
       in_range("shuffle_window", config.signal.shuffle_window, 0, 10**6)
@@ -88,7 +93,7 @@ def make_controller(config: ConfigDict) -> Controller:
     controller = controllers.shuffled(
       controller,
       window=config.signal.shuffle_window,
-      draw_seed=config.signal.shuffle_seed,
+      draw_seed=_seed(config, config.signal.shuffle_seed),
     )
   with _section("collapse"):
     decisions = in_range("decisions", config.collapse.decisions, 1, 10**6)
@@ -266,6 +271,10 @@ def check(config: ConfigDict) -> None:
 
 def _named(makers: dict[str, Callable[..., Any]], name: str, **arguments: Any):
   return makers[one_of("name", name, makers)](**arguments)
+
+
+def _seed(config: ConfigDict, offset: int) -> int:
+  return (config.seed + offset) % (MAX_COUNT + 1)
 
 
 @contextlib.contextmanager

@@ -17,7 +17,8 @@ def write(path: epath.Path, content: str | bytes) -> None:
   if is_remote(path):
     path.write_bytes(content)  # objects appear whole
     return
-  unfinished = path.with_name(f".{path.name}.tmp")
+  # Another process may be writing the same file.
+  unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")
   try:
     with open(unfinished, "wb") as file:
       file.write(content)

@@ -172,7 +172,8 @@ def warm_restarts(
     return RestartsState(
       step=jnp.zeros((), jnp.int32),
       restarted=jnp.zeros((), jnp.int32),
-      keep_ratio=jnp.full((), jnp.inf, jnp.float32),
+      # Above any: the first step is no rise.
+      keep_ratio=jnp.full((), 2.0, jnp.float32),
       learning_rate=jnp.zeros((), jnp.float32),
     )
 
@@ -219,10 +220,12 @@ def rollback(
   """An optimizer that goes back to the best parameters when a run collapses.
 
   While the accuracy's average is the best so far, parameters and the
-  optimizer's state are noted, a copy of each; in the step after a collapse
+  optimizer's moments are noted, a copy of each; in the step after a collapse
   began they replace those in force (to float rounding: an update is added).
-  Its update takes the state of a :func:`sparse_regimes.controllers.watched`
-  controller, as :func:`sparse_regimes.make_train_step` passes it on.
+  Counters go on: schedules are not set back. Running statistics of batch norm
+  are not restored. Its update takes the state of a
+  :func:`sparse_regimes.controllers.watched` controller, as
+  :func:`sparse_regimes.make_train_step` passes it on.
 
   Args:
     inner: any optimizer.
@@ -262,11 +265,30 @@ def rollback(
     )
     returns = controller_state.collapsed & ~state.collapsed
     back = jax.tree.map(lambda good, p: good - p, good_params, params)
+    is_moment = optax.tree_utils.tree_map_params(
+      inner, lambda _: True, new_inner, transform_non_params=lambda _: False
+    )
+    inner_state = jax.tree.map(
+      lambda is_moment, new, good: (
+        jnp.where(returns, good, new) if is_moment else new
+      ),
+      is_moment,
+      new_inner,
+      good_inner,
+    )
     return choose(returns, back, updates), RollbackState(
-      inner=choose(returns, good_inner, new_inner),
+      inner=inner_state,
       good_params=good_params,
       good_inner=good_inner,
       collapsed=controller_state.collapsed,
     )
 
   return optax.GradientTransformationExtraArgs(init, update)
+
+
+def learning_rate_of(opt_state: optax.OptState) -> float | None:
+  """The rate that :func:`warm_restarts` used last; None without it."""
+  if isinstance(opt_state, RollbackState):
+    opt_state = opt_state.inner
+  used = optax.tree_utils.tree_get(opt_state, "learning_rate")
+  return None if used is None else float(used)

@@ -39,6 +39,7 @@ from sparse_regimes.mesh import (
   state_shardings,
 )
 from sparse_regimes.metrics import Arithmetic
+from sparse_regimes.optimizer import learning_rate_of
 from sparse_regimes.pace import Pace, format_seconds
 from sparse_regimes.pauses import Pauses
 from sparse_regimes.report import ENVIRONMENT_FILE, write_report
@@ -225,6 +226,9 @@ def train(
         )
       except NotFinite:
         writer.write([*journal.records, unfinished_record(journal, epoch)])
+        if journal.records:
+          # As far as it came, for tables of many runs.
+          _finish(config, workdir, journal, arithmetic, diverged=True)
         raise
 
       # --- Evaluate: at the budget in force, and dense ----------------------
@@ -258,8 +262,6 @@ def train(
       }
       journal.end_epoch(measured)
       writer.write(journal.records)
-      if processes.is_first():
-        Trace.of(journal, arithmetic).write(workdir)
       progress.line(
         summary.describe_epoch(measured, journal, epochs, arithmetic)
       )
@@ -269,6 +271,7 @@ def train(
       pauses.end_epoch(state, is_last=is_last)
       late = time.monotonic() - drawn > _SECONDS_BETWEEN_PICTURES
       if processes.is_first() and late and not is_last:
+        Trace.of(journal, arithmetic).write(workdir)
         _draw_curves(workdir, journal, arithmetic)
         drawn = time.monotonic()
 
@@ -296,9 +299,9 @@ def learning_rate(
   schedule: optax.Schedule, state: TrainState, journal: Journal
 ) -> float:
   """The rate of the last step."""
-  used = optax.tree_utils.tree_get(state.opt_state, "learning_rate")
+  used = learning_rate_of(state.opt_state)
   if used is not None:
-    return float(used)
+    return used
   # A step that was skipped is none to the schedule.
   return float(schedule(max(0, journal.step - journal.skipped - 1)))
 
@@ -355,13 +358,17 @@ def _finish(
   workdir: epath.Path,
   journal: Journal,
   arithmetic: Arithmetic,
+  *,
+  diverged: bool = False,
 ) -> dict[str, Any]:
-  """Writes the summary of a finished run."""
+  """Writes what a run came to."""
   result = summary.summarize(config, journal, arithmetic)
+  result["diverged"] = diverged
   if processes.is_first():
     write(workdir / SUMMARY_FILE, json.dumps(result, indent=2) + "\n")
-    # Of a run that had ended before, what was deleted is there again.
-    write_records(workdir, journal.records)
+    if not diverged:
+      # Of a run that had ended before, what was deleted is there again.
+      write_records(workdir, journal.records)
     Trace.of(journal, arithmetic).write(workdir)
     _draw_curves(workdir, journal, arithmetic)
     write_report(workdir)

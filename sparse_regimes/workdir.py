@@ -9,6 +9,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import IO
 
 from etils import epath
 from ml_collections import ConfigDict
@@ -22,7 +23,7 @@ _LOCK_FILE = ".lock"
 # Any of these says that a run lives here.
 _RUN_FILES = (CONFIG_FILE, "metrics.jsonl", "checkpoints")
 # What may differ when a run goes on: it decides where and how fast, not what.
-_FREE = (
+FREE = (
   "checkpoint.",
   "data.dir",
   "eval.batch_size",
@@ -126,7 +127,7 @@ def _check_same(path: epath.Path, config: ConfigDict) -> None:
     f"{field} (was {before.get(field)!r}, now {now.get(field)!r})"
     for field in sorted(before.keys() | now.keys())
     if before.get(field) != now.get(field)
-    and not field.startswith(_FREE)
+    and not field.startswith(FREE)
     and not (field == "train.epochs" and now[field] > before[field])
   ]
   if differing:
@@ -150,14 +151,24 @@ def _locked(path: epath.Path) -> Iterator[None]:
     return
   descriptor = os.open(path / _LOCK_FILE, os.O_RDWR | os.O_CREAT, 0o644)
   with open(descriptor, "r+", encoding="utf-8", errors="replace") as file:
-    try:
-      fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
+    if not _lock(file):
       raise InputError(
         f"--workdir {path} is in use by another run ({file.read().strip()})"
-      ) from error
+      )
     file.seek(0)
     file.truncate()
     file.write(f"process {os.getpid()} on {platform.node()}\n")
     file.flush()
     yield
+
+
+def _lock(file: IO[str]) -> bool:
+  """Whether the lock could be had; one who only asks has it for a moment."""
+  for _ in range(20):
+    try:
+      fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+      time.sleep(0.01)
+    else:
+      return True
+  return False

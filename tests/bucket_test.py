@@ -3,13 +3,14 @@
 import fsspec
 import pytest
 from etils import epath
+from figures_test import ARITHMETIC, journal_of
 from fsspec.implementations.memory import MemoryFileSystem
-from journal_test import record
 
 from sparse_regimes import config as configs
 from sparse_regimes.errors import InputError
 from sparse_regimes.journal import read_records
-from sparse_regimes.report import draw_curves
+from sparse_regimes.report import write_report
+from sparse_regimes.trace import Trace
 from sparse_regimes.workdir import check_workdir, free_workdir, open_workdir
 from sparse_regimes.writers import MetricWriter
 
@@ -29,17 +30,20 @@ class Bucket(MemoryFileSystem):
 def test_a_run_s_files_are_objects(bucket):
   workdir, config = bucket / "runs" / "a", configs.load("smoke")
   check_workdir(workdir, config)
-  records = [record(1, 0.5), record(2, 0.6)]
+  journal = journal_of(2)
+  records = journal.records
   with (
     open_workdir(workdir, config),
     MetricWriter(workdir, []) as writer,
   ):
     writer.write(records)
-    draw_curves(records, workdir / "curves.png")
+    Trace.of(journal, ARITHMETIC).write(workdir)
+    write_report(workdir)
   assert {p.name for p in workdir.iterdir()} == {
     "config.json",
-    "curves.png",
     "metrics.jsonl",
+    "report.html",
+    "trace.json",
   }
   assert read_records(workdir / "metrics.jsonl") == records
   check_workdir(workdir, config)

@@ -15,6 +15,7 @@ import numpy as np
 import paired
 import pytest
 import run_queue
+from command import exit_code
 from running import ROOT
 
 from sparse_regimes import config as configs
@@ -66,6 +67,7 @@ def summary(accuracy, seed, **values):
   return {
     "epochs": 3,
     "seed": seed,
+    "diverged": False,
     "final_test_dense_accuracy": accuracy,
     "final_test_sparse_accuracy": accuracy - 0.1,
     "best_test_dense_accuracy": accuracy,
@@ -133,9 +135,7 @@ def test_the_table_pairs_by_seed(tmp_path):
 )
 def test_bad_input_is_a_line(tmp_path, capsys, arguments, message):
   out = tmp_path / "out"
-  code = compare.exit_code(
-    lambda: compare.compare([*arguments, f"--out={out}"])
-  )
+  code = exit_code(lambda: compare.compare([*arguments, f"--out={out}"]))
   assert code == 2
   (line,) = capsys.readouterr().err.splitlines()
   assert message in line
@@ -150,7 +150,7 @@ def test_a_summary_half_written_is_named(tmp_path, capsys, content):
   (folder / "config.json").write_text(json.dumps(config))
   (folder / "summary.json").write_text(content)
   arguments = ["--configs=smoke", "--seeds=1", f"--out={tmp_path}"]
-  assert compare.exit_code(lambda: compare.compare(arguments)) == 2
+  assert exit_code(lambda: compare.compare(arguments)) == 2
   error = capsys.readouterr().err
   assert "summary.json must be a run's summary" in error
   assert "delete it" in error
@@ -162,7 +162,7 @@ def test_a_folder_of_another_run_is_refused(tmp_path, capsys):
   config = configs.load("smoke", ["model.norm=bn"]).to_dict()
   (folder / "config.json").write_text(json.dumps(config))
   arguments = ["--configs=smoke", "--seeds=1", f"--out={tmp_path}"]
-  assert compare.exit_code(lambda: compare.compare(arguments)) == 2
+  assert exit_code(lambda: compare.compare(arguments)) == 2
   assert "model.norm (was 'bn', now 'rms')" in capsys.readouterr().err
 
 

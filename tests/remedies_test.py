@@ -10,7 +10,12 @@ from tiny import tiny_batch, tiny_setup
 from sparse_regimes import config as configs
 from sparse_regimes import controllers, factory
 from sparse_regimes.controllers.watched import WatchedState
-from sparse_regimes.optimizer import rollback, sgd, warm_restarts
+from sparse_regimes.optimizer import (
+  learning_rate_of,
+  rollback,
+  sgd,
+  warm_restarts,
+)
 
 
 def signal(*, keep_ratio=1.0, collapsed=False, is_best=False):
@@ -40,7 +45,7 @@ def test_rollback_goes_back_to_the_best_parameters_once():
   params, state = step(tx, params, state, -5.0, collapsed=True)
   np.testing.assert_allclose(params, best, atol=1e-6)
   np.testing.assert_array_equal(
-    jax.tree.leaves(state.inner), jax.tree.leaves(momentum)
+    jax.tree.leaves(state.inner)[0], jax.tree.leaves(momentum)[0]
   )
   # The collapse is still seen, but training goes on.
   after, state = step(tx, params, state, -1.0, collapsed=True)
@@ -48,6 +53,18 @@ def test_rollback_goes_back_to_the_best_parameters_once():
   _, state = step(tx, after, state, -1.0)
   again, _ = step(tx, after, state, -1.0, collapsed=True)
   np.testing.assert_allclose(again, best, atol=1e-6)
+
+
+def test_a_rollback_does_not_set_the_schedule_back():
+  tx = rollback(sgd(lambda step: 1.0 - step / 10, momentum=0.0))
+  params = jnp.array([0.0])
+  state = tx.init(params)
+  for i in range(6):
+    before = params
+    params, state = step(
+      tx, params, state, -1.0, is_best=i == 1, collapsed=i == 4
+    )
+  assert (params - before)[0] == pytest.approx(0.5)
 
 
 def test_rates_begin_anew_when_the_budget_rises():
@@ -94,11 +111,14 @@ def test_the_whole_gradient_is_clipped():
     "optimizer.restart_at_resets=True",
     "optimizer.clip_norm=1.0",
     "signal.shuffle_window=7",
+    "optimizer.clip_norm=1.0 optimizer.rollback=True"
+    " optimizer.restart_at_resets=True",
   ],
 )
 def test_every_remedy_runs_in_the_step(override):
   config = configs.load(
-    "smoke", [override, "optimizer.weight_decay=0.1", "train.epochs=2"]
+    "smoke",
+    [*override.split(), "optimizer.weight_decay=0.1", "train.epochs=2"],
   )
   parts = factory.make_parts(config, num_classes=10, steps_per_epoch=2)
   _, state, train_step = tiny_setup(parts.controller, parts.tx)
@@ -108,6 +128,8 @@ def test_every_remedy_runs_in_the_step(override):
     state, metrics = train_step(state, tiny_batch())
     assert metrics["skipped"] == 0
   assert jax.eval_shape(lambda s: s, state) == shapes
+  rate = learning_rate_of(state.opt_state)
+  assert (rate is None) == ("restart" not in override)
   changed = jax.tree.map(
     lambda a, b: bool((a != b).any()), before, state.params
   )

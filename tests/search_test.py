@@ -8,10 +8,10 @@ import subprocess
 import sys
 import time
 
-import compare
 import pytest
 import reproduce_table
 import sweep
+from command import exit_code
 from running import ROOT
 
 from sparse_regimes import config as configs
@@ -21,7 +21,7 @@ SMALL = ("--config.train.epochs=2", "--config.train.batch_size=512")
 
 
 def error_of(command, arguments, capsys):
-  code = compare.exit_code(lambda: command(arguments))
+  code = exit_code(lambda: command(arguments))
   (line,) = capsys.readouterr().err.splitlines()
   return code, line
 
@@ -55,14 +55,14 @@ def test_fields_that_cannot_be_searched(tmp_path, capsys, fields, message):
 def test_a_search_of_other_fields_is_refused(tmp_path, capsys):
   arguments = ["--config=smoke", "--trials=1", f"--out={tmp_path}"]
   args = [*arguments, "--fields=seed:1:5", "--minutes=0.000001"]
-  assert compare.exit_code(lambda: sweep.sweep(args)) == 4
+  assert exit_code(lambda: sweep.sweep(args)) == 4
   capsys.readouterr()
   code, line = error_of(
     sweep.sweep, [*arguments, "--fields=model.norm=rms|ln"], capsys
   )
   assert code == 2
-  assert "with smoke and seed" in line
-  (tmp_path / "search.log").write_text("not a search\n")
+  assert "which differs in" in line
+  (tmp_path / "search.log").write_text("[1]\n")
   code, line = error_of(sweep.sweep, args, capsys)
   assert code == 2
   assert "search.log must be a search" in line

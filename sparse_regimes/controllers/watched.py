@@ -22,8 +22,8 @@ class WatchedState(NamedTuple):
     average: moving average of batch accuracy, float32 scalar.
     best_average: the highest ``average`` so far, float32 scalar.
     num_batches: batches seen, int32 scalar.
-    since_reset: batches since the budget last rose, int32 scalar; -1 if the
-      accuracy has come back since.
+    since_reset: batches since the budget rose while the accuracy was low, int32
+      scalar; -1 if it has come back since.
     collapsed: whether it has not come back in time, bool scalar.
     is_best: whether this batch made the average the best so far, bool scalar.
   """
@@ -52,9 +52,9 @@ def watched(
   r"""A controller that does what another does, and sees a collapse.
 
   With e the accuracy's moving average and b its best so far, a network has
-  collapsed when :math:`b - e > \tau` in every one of the P batches since the
-  budget last rose; it has recovered when :math:`b - e \le \tau`. Nothing that
-  the controller decides depends on it.
+  collapsed when :math:`b - e > \tau` in every one of the P batches after one
+  with which the budget rose; it has recovered when :math:`b - e \le \tau`.
+  Nothing that the controller decides depends on it.
 
   Args:
     controller: what decides the budget.
@@ -112,17 +112,22 @@ def watched(
     )
     back = best_average - average <= drop_tol
     rose = new.keep_ratio > state.keep_ratio
-    waits = ~back & (state.since_reset >= 0)
     since_reset = jnp.where(
-      rose, 0, jnp.where(waits, state.since_reset + 1, -1)
+      back,
+      -1,
+      jnp.where(
+        state.since_reset >= 0,
+        # Saturates: a run may stay collapsed for long.
+        jnp.minimum(state.since_reset + 1, patience),
+        jnp.where(rose, 0, -1),
+      ),
     )
     return WatchedState(
       controller=new,
       average=average,
       best_average=best_average,
       num_batches=state.num_batches + 1,
-      # Saturates: a run may stay collapsed for long.
-      since_reset=jnp.minimum(since_reset, patience),
+      since_reset=since_reset,
       collapsed=since_reset >= patience,
       is_best=average >= best_average,
     )

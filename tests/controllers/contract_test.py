@@ -130,6 +130,7 @@ def test_defaults_are_the_documented_ones():
       "relax_gain": 1.5,
       "max_relax_jump": 1.0,
       "decide_every": 128,
+      "best_decay": 0.0,  # not the paper's; off
     },
     "strategy2": {
       "keep_init": 1.0,
@@ -140,6 +141,7 @@ def test_defaults_are_the_documented_ones():
       "drop_tol": 0.12,
       "patience": 3,
       "decide_every": 128,
+      "best_decay": 0.0,  # not the paper's; off
     },
   }
   for name, defaults in expected.items():

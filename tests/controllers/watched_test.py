@@ -33,6 +33,24 @@ def test_collapsed_until_the_accuracy_is_back():
 
 
 @pytest.mark.parametrize(
+  "controller",
+  [
+    controllers.cosine(period=6, decide_every=1),
+    controllers.random_ratio(),
+    controllers.strategy1(decide_every=1, best_decay=0.3, tighten_pct=0.2),
+  ],
+)
+def test_a_rising_budget_is_no_recovery(controller):
+  watched = controllers.watched(controller, patience=5, ema_beta=0.0)
+  states = run(watched, [0.9] * 10 + [0.1] * 60 + [0.9])
+  collapsed = [bool(s.collapsed) for s in states]
+  first = collapsed.index(True)
+  assert 15 <= first < 40
+  assert all(collapsed[first:-1])
+  assert not collapsed[-1]
+
+
+@pytest.mark.parametrize(
   "accuracy",
   [
     [0.9] * 20,

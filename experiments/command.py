@@ -1,0 +1,76 @@
+"""What the experiments' command lines share."""
+
+import argparse
+import math
+import shlex
+import sys
+from collections.abc import Callable, Sequence
+from typing import NoReturn
+
+from run_queue import Interrupted
+
+from sparse_regimes.errors import InputError
+
+
+class Parser(argparse.ArgumentParser):
+  """Raises an ``InputError`` instead of leaving."""
+
+  def __init__(self, description: str | None):
+    super().__init__(
+      description=description,
+      formatter_class=argparse.RawDescriptionHelpFormatter,
+      allow_abbrev=False,
+    )
+
+  def error(self, message: str) -> NoReturn:
+    """Called by argparse."""
+    raise InputError(message)
+
+
+def check_minutes(minutes: float) -> None:
+  """Raises an ``InputError`` unless it is a time or 0."""
+  if not 0 <= minutes < math.inf:
+    raise InputError(f"--minutes must be at least 0, got {minutes}")
+
+
+def typed(script: str, argv: Sequence[str] | None) -> str:
+  """The command as it can be given again."""
+  return shlex.join(
+    [
+      "python",
+      f"experiments/{script}",
+      *(sys.argv[1:] if argv is None else argv),
+    ]
+  )
+
+
+def markdown(names: Sequence[str], cells: Sequence[Sequence[str]]) -> str:
+  """A table."""
+  lines = [names, ["---"] * len(names), *cells]
+  return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def state(done: int, total: int) -> str:
+  """How much of it is there."""
+  text = f"{done} of {total} runs finished"
+  return text if done == total else f"PARTIAL: {text}"
+
+
+def exit_code(command: Callable[[], int]) -> int:
+  """Runs a command; what went wrong is a line and a code."""
+  try:
+    return command()
+  except InputError as error:
+    print(f"error: {error}", file=sys.stderr)
+    return 2
+  except (RuntimeError, OSError) as error:
+    print(f"error: {error}", file=sys.stderr)
+    return 1
+  except KeyboardInterrupt:
+    print("stopped by SIGINT; the same command goes on", file=sys.stderr)
+    return 130
+  except Interrupted as interrupted:
+    print(
+      f"stopped by {interrupted}; the same command goes on", file=sys.stderr
+    )
+    return interrupted.exit_code
