@@ -55,12 +55,13 @@ def sweep_runs(
     sweeps[str(workdir)] = rows
   picture = figures.png(figures.budget_sweep(sweeps))
   write(workdirs[0] / "sweep.png", picture)
+  log(f"written     sweep.json, sweep.csv, sweep.png in {workdirs[0]}")
   for workdir in workdirs:
-    write_report(workdir)
-  log(
-    "written     sweep.json, sweep.csv, sweep.png and report.html in"
-    f" {workdirs[0]}"
-  )
+    try:
+      log(f"written     {write_report(workdir)}")
+    except InputError as error:
+      # A run in its first epoch has a checkpoint, but no log yet.
+      log(f"no page of {workdir}: {error}")
 
 
 def _load(
@@ -76,12 +77,16 @@ def _check_same_data(
   workdirs: Sequence[epath.Path], loaded: Sequence[ConfigDict]
 ) -> None:
   for workdir, config in zip(workdirs, loaded, strict=True):
-    for field in ("name", "num_test", "evaluate_on"):
-      first, this = loaded[0].data[field], config.data[field]
-      if first != this:
+    first, this = (
+      {f"data.{n}": v for n, v in c.data.items() if n != "dir"}
+      | {"train.epochs": c.train.epochs}
+      for c in (loaded[0], config)
+    )
+    for field, value in this.items():
+      if value != first[field]:
         raise InputError(
-          f"--against must be runs on the same data, got data.{field} {first!r}"
-          f" in {workdirs[0]} and {this!r} in {workdir}"
+          f"--against must be runs of the same data and epochs, got {field}"
+          f" {first[field]!r} in {workdirs[0]} and {value!r} in {workdir}"
         )
 
 

@@ -75,6 +75,13 @@ SITES = {
   "Nonzero fraction, at the budget": "test_sparse_sites",
 }
 
+SWEEP_SITES = {
+  "Nonzero fraction": "site_nonzero",
+  "Threshold": "site_threshold",
+  "Share of mass kept": "site_kept_mass",
+  "Dead channels": "site_dead",
+}
+
 
 def curves(
   records: Sequence[Record], trace: Trace, titles: Sequence[str] = tuple(CURVES)
@@ -196,6 +203,34 @@ def budget_sweep(
   return figure
 
 
+def sweep_sites(rows: Sequence[Mapping[str, Any]], title: str) -> Figure:
+  """What every site does at every keep ratio.
+
+  Args:
+    rows: of :func:`sparse_regimes.sweep.sweep`.
+    title: of ``SWEEP_SITES``.
+  """
+  rows = sorted(rows, key=lambda row: row["keep_ratio"])
+  values = np.array([row[SWEEP_SITES[title]] for row in rows], float)
+  figure, (ax,) = _panels(1, height=1.4 + 0.15 * values.shape[1])
+  # A threshold may be anything, shares lie between 0 and 1.
+  limits: dict[str, Any] = (
+    {} if title == "Threshold" else {"vmin": 0, "vmax": 1}
+  )
+  image = ax.imshow(
+    values.T, aspect="auto", interpolation="nearest", cmap="viridis", **limits
+  )
+  labels = [f"{row['keep_ratio']:.2g}" for row in rows]
+  every = max(1, len(rows) // 5)
+  ax.set_xticks(range(0, len(rows), every), labels[::every])
+  ax.set_xlabel("Keep ratio at test time", fontsize=11)
+  ax.set_ylabel("Site, from input")
+  ax.set_title(title, fontsize=12)
+  ax.grid(visible=False)
+  figure.colorbar(image, ax=ax, pad=0.02)
+  return figure
+
+
 def png(figure: Figure, dpi: int = 150) -> bytes:
   """The figure as a picture."""
   buffer = io.BytesIO()
@@ -262,7 +297,7 @@ def _plot_budget(ax: Axes, records: Sequence[Record], trace: Trace) -> None:
 
 def _shade_collapses(ax: Axes, records: Sequence[Record], trace: Trace) -> None:
   scale = _epochs_a_step(records)
-  for start, end in trace.collapses:
+  for start, end in trace.collapses[:_MOST_MARKS]:
     last = trace.steps if end is None else end
     ax.axvspan((start or 0) * scale, last * scale, **_COLLAPSE)
 

@@ -1,12 +1,14 @@
 """``report.html``: one run on one page, from the files in its folder."""
 
 import json
+import os
 from collections.abc import Sequence
 from typing import Any
 
 from etils import epath
 from matplotlib.figure import Figure
 
+from sparse_regimes import config as configs
 from sparse_regimes import figures
 from sparse_regimes.config import flatten
 from sparse_regimes.errors import InputError
@@ -27,6 +29,7 @@ ENVIRONMENT_FILE = "environment.json"
 _MOST_CYCLES = 60
 _MAX_JSON_BYTES = 1 << 24
 _DPI = 110
+_NEEDED = ("keep_ratio", "test_dense_accuracy", "test_sparse_accuracy")
 
 
 def write_report(workdir: epath.Path) -> epath.Path:
@@ -44,15 +47,17 @@ def write_report(workdir: epath.Path) -> epath.Path:
   """
   if not (workdir / CONFIG_FILE).exists():
     raise InputError(f"--workdir must hold a run, got {workdir}")
-  config = flatten(_read_json(workdir / CONFIG_FILE))
+  config = flatten(configs.load(os.fspath(workdir / CONFIG_FILE)))
   records = read_records(workdir / METRICS_FILE)
   # Of an epoch that a loss which is not finite broke off little is known.
-  records = [r for r in records if r["test_dense_accuracy"] is not None]
-  if not records:
+  records = [r for r in records if all(r[n] is not None for n in _NEEDED)]
+  if not records or records[-1]["step"] < 1:
     raise InputError(
       f"--workdir must hold a run with a finished epoch, got {workdir}"
     )
   trace = read_trace(workdir)
+  # The trace of a running run is written less often.
+  records = records[: len(trace.epochs)]
   sections: dict[str, list[Block]] = {
     "Result": _result(config, records, trace),
     "Curves": [
@@ -102,10 +107,8 @@ def _result(
   details = trace.epochs[-1]
   best = max(records, key=lambda r: (r["test_dense_accuracy"], r["epoch"]))
   rates = [r["images_per_second"] for r in records if r["images_per_second"]]
-  seconds = sum(
-    (last["step"] / last["epoch"]) * config["train.batch_size"] / rate
-    for rate in rates
-  )
+  images = last["step"] / last["epoch"] * config["train.batch_size"]
+  seconds = sum(images / max(rate, 1e-3) for rate in rates)
   rows = [
     ("test accuracy, dense", _share(last["test_dense_accuracy"])),
     (
@@ -186,6 +189,7 @@ def _cycles(records: Sequence[Record], trace: Trace) -> list[Block]:
 def _collapses(records: Sequence[Record], trace: Trace) -> list[Block]:
   dead = dead_sites(trace.arithmetic, trace.epochs[-1]["test_dense_sites"])
   blocks: list[Block] = []
+  shown = trace.collapses[:_MOST_CYCLES]
   if trace.collapses:
     per_epoch = records[-1]["step"] / records[-1]["epoch"]
     blocks.append(
@@ -202,10 +206,13 @@ def _collapses(records: Sequence[Record], trace: Trace) -> list[Block]:
             f"{(start or 0) / per_epoch:.1f}",
             "the end" if end is None else f"step {end:,}",
           )
-          for start, end in trace.collapses
+          for start, end in shown
         ],
       )
     )
+  if len(trace.collapses) > len(shown):
+    left = len(trace.collapses) - len(shown)
+    blocks.append(Text(f"And {left:,} more, in trace.json."))
   if dead:
     blocks.append(Text(f"No activation is left at {', '.join(dead)}."))
   return blocks or [Text("None.")]
@@ -230,6 +237,10 @@ def _sweep(workdir: epath.Path) -> list[Block]:
       ],
       f"The {sweep['checkpoint']} checkpoint (epoch {sweep['epoch']}) at other"
       " budgets.",
+    ),
+    _pictures(
+      [figures.sweep_sites(rows, title) for title in figures.SWEEP_SITES],
+      "Every site at every budget.",
     ),
     Table(
       ("keep ratio", "accuracy", "loss", "calibration error", "nonzero"),

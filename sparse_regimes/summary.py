@@ -177,10 +177,17 @@ def environment() -> dict[str, Any]:
   """Devices, host and versions."""
   return {
     "device": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
-    "host": f"{os.cpu_count()} cores, {platform.machine()}",
+    "host": f"{_processors()} of {os.cpu_count()} cores, {platform.machine()}",
     "python": platform.python_version(),
     "versions": {name: importlib.metadata.version(name) for name in _PACKAGES},
   }
+
+
+def _processors() -> int:
+  """As many as this process may use."""
+  if hasattr(os, "sched_getaffinity"):
+    return len(os.sched_getaffinity(0))
+  return os.cpu_count() or 1
 
 
 def describe_summary(summary: dict[str, Any], workdir: epath.Path) -> str:

@@ -150,7 +150,9 @@ def write_sweep(folder: epath.Path, content: dict[str, Any]) -> None:
     folder: of the run.
     content: ``rows`` of :func:`sweep`, and what identifies them.
   """
-  write(folder / SWEEP_FILE, json.dumps(content, indent=2) + "\n")
+  write(
+    folder / SWEEP_FILE, json.dumps(content, indent=2, allow_nan=False) + "\n"
+  )
   text = io.StringIO()
   table = csv.writer(text)
   table.writerow([*TOTALS, "site", *SITES])
@@ -175,9 +177,15 @@ def read_sweep(folder: epath.Path) -> dict[str, Any]:
     content = json.loads(path.read_bytes())
     if {"checkpoint", "epoch"} - set(content) or not content["rows"]:
       raise ValueError("it has no rows of a checkpoint")
+    num_sites = len(content["rows"][0][SITES[0]])
     for row in content["rows"]:
-      if not all(type(row[n]) in (int, float) for n in TOTALS):
-        raise ValueError("a row's values are not numbers")
+      numbers = [row[name] for name in TOTALS]
+      for name in SITES:
+        if len(row[name]) != num_sites:
+          raise ValueError("rows have different sites")
+        numbers += row[name]
+      if not all(type(n) in (int, float) and abs(n) < 1e300 for n in numbers):
+        raise ValueError("a row's values are not finite numbers")
   except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
     raise InputError(
       f"{path} could not be read ({type(error).__name__}: {error}); --mode=eval"

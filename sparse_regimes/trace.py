@@ -96,9 +96,13 @@ def _checked(content: Any) -> Trace:
     and is_count(content["multiply_adds"])
     and content["multiply_adds"] > 0
     and isinstance(sites, dict)
+    and sites
     and all(is_count(size) for size in sites.values())
     and are_collapses(content["collapses"])
     and are_details(content["epochs"], num_sites=len(sites))
   ):
     raise ValueError("its values are not those of a trace")
-  return Trace(**content | {"budget": Budget.from_json(content["budget"])})
+  budget = Budget.from_json(content["budget"])
+  if not budget.steps or not content["epochs"]:
+    raise ValueError("it must have a keep ratio and an epoch")
+  return Trace(**content | {"budget": budget})

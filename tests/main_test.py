@@ -99,9 +99,12 @@ def test_eval_mode_reproduces_the_record(run, capsys, which):
   workdir, records, _ = run
   arguments = [f"--workdir={workdir}", "--keep_ratios=1.0,0.4096,0.1"]
   assert main(["--mode=eval", f"--checkpoint={which}", *arguments]) == 0
-  header, names, *rows, written = capsys.readouterr().out.splitlines()[-6:]
+  header, names, *rows, written, page = capsys.readouterr().out.splitlines()[
+    -7:
+  ]
   assert names.split()[:5] == ["keep", "ratio", "accuracy", "loss", "nonzero"]
-  assert written.startswith("written     sweep.json, sweep.csv, sweep.png and")
+  assert written.startswith("written     sweep.json, sweep.csv, sweep.png in")
+  assert page == f"written     {workdir}/report.html"
   content = json.loads((workdir / "sweep.json").read_text())
   assert [row["keep_ratio"] for row in content["rows"]] == [1.0, 0.4096, 0.1]
   dense, sparse, sparser = ([float(x) for x in row.split()] for row in rows)

@@ -12,6 +12,7 @@ from PIL import Image
 
 from sparse_regimes import config as configs
 from sparse_regimes.cycles import Budget
+from sparse_regimes.journal import Journal
 from sparse_regimes.main import main
 from sparse_regimes.report import write_report
 from sparse_regimes.sweep import SITES, TOTALS
@@ -19,7 +20,12 @@ from sparse_regimes.trace import Trace, read_trace
 from sparse_regimes.writers import write_records
 
 CHROMIUM = next(
-  filter(None, map(shutil.which, ("chromium", "chromium-browser", "chrome"))),
+  filter(
+    None,
+    map(
+      shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome")
+    ),
+  ),
   None,
 )
 
@@ -65,7 +71,7 @@ def test_everything_is_on_the_page_and_nothing_is_fetched(tmp_path):
     assert text in page, text
   for fetched in ("http:", "https:", "<script", "<link", "url("):
     assert fetched not in page
-  assert page.count("data:image/png;base64,") == 12
+  assert page.count("data:image/png;base64,") == 16
 
 
 def test_a_long_run_stays_below_three_megabytes(tmp_path):
@@ -100,16 +106,21 @@ def test_a_run_without_a_reset_or_a_sweep_says_so(tmp_path):
   assert "None." in page
 
 
+EMPTY = json.dumps(dataclasses.asdict(Trace.of(Journal(), ARITHMETIC)))
+
+
 @pytest.mark.parametrize(
   ("name", "content", "message"),
   [
     ("config.json", None, "--workdir must hold a run"),
     ("config.json", "{", "config.json could not be read"),
+    ("config.json", "[]", "must give a dict or a ConfigDict"),
     ("metrics.jsonl", None, "metrics.jsonl could not be read"),
     ("metrics.jsonl", '{"epoch": 1', "metrics.jsonl, line 1"),
     ("metrics.jsonl", "", "a run with a finished epoch"),
     ("trace.json", None, "trace.json could not be read"),
     ("trace.json", "{}", "trace.json must be a run's trace"),
+    ("trace.json", EMPTY, "it must have a keep ratio and an epoch"),
     ("sweep.json", "[1]", "sweep.json could not be read"),
     ("environment.json", "[1]", "environment.json could not be read"),
   ],
@@ -145,7 +156,7 @@ def test_a_browser_shows_it(tmp_path, width):
     [
       *(CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu"),
       *("--hide-scrollbars", f"--user-data-dir={tmp_path / 'profile'}"),
-      *(f"--screenshot={picture}", f"--window-size={width},1600"),
+      *(f"--screenshot={picture}", f"--window-size={width},6000"),
       f"file://{write_report(workdir)}",
     ],
     check=True,
@@ -153,9 +164,9 @@ def test_a_browser_shows_it(tmp_path, width):
     timeout=300,
   )
   with Image.open(picture) as image:
-    assert image.size == (width, 1600)
+    assert image.size == (width, 6000)
     grey = image.convert("L")
     # Text and figures fill the page; the right margin stays empty: nothing
     # sticks out.
     assert sum(grey.histogram()[:128]) > 5000
-    assert grey.crop((width - 8, 0, width, 1600)).getextrema()[0] > 200
+    assert grey.crop((width - 8, 0, width, 6000)).getextrema()[0] > 200
