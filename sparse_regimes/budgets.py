@@ -3,22 +3,19 @@
 import time
 from collections.abc import Callable, Sequence
 
-import jax
 from etils import epath
 from ml_collections import ConfigDict
 
-from sparse_regimes import config as configs
-from sparse_regimes import factory, figures
-from sparse_regimes.checkpoint import check_checkpoint, restore
+from sparse_regimes import figures
 from sparse_regimes.data.dataset import normalize
 from sparse_regimes.errors import InputError
 from sparse_regimes.evaluate import make_batches
 from sparse_regimes.files import write
 from sparse_regimes.mesh import make_mesh
 from sparse_regimes.pace import format_seconds
+from sparse_regimes.past_run import load_config, load_run
 from sparse_regimes.report import write_report
 from sparse_regimes.sweep import make_sweep_step, sweep, write_sweep
-from sparse_regimes.workdir import CONFIG_FILE
 
 # Seconds from which a person wants to know how many are left.
 _LONG = 10.0
@@ -47,7 +44,7 @@ def sweep_runs(
     InputError: if one is no run, has no such checkpoint, or was trained on
       other data than the first.
   """
-  loaded = [_load(workdir, overrides, which) for workdir in workdirs]
+  loaded = [load_config(workdir, which, overrides) for workdir in workdirs]
   _check_same_data(workdirs, loaded)
   sweeps = {}
   for workdir, config in zip(workdirs, loaded, strict=True):
@@ -62,15 +59,6 @@ def sweep_runs(
     except InputError as error:
       # A run in its first epoch has a checkpoint, but no log yet.
       log(f"no page of {workdir}: {error}")
-
-
-def _load(
-  workdir: epath.Path, overrides: Sequence[str], which: str
-) -> ConfigDict:
-  if not (workdir / CONFIG_FILE).is_file():
-    raise InputError(f"--workdir must hold a run, got {workdir}")
-  check_checkpoint(workdir, which)
-  return configs.load(str(workdir / CONFIG_FILE), overrides)
 
 
 def _check_same_data(
@@ -97,14 +85,8 @@ def _sweep_run(
   which: str,
   log: Callable[[str], None],
 ) -> list[dict]:
-  data = factory.make_data(config, log)
-  parts = factory.make_parts(
-    config, num_classes=data.num_classes, steps_per_epoch=1
-  )
-  template = jax.eval_shape(
-    lambda: factory.make_state(config, parts, data.test_images.shape[1:])
-  )
-  state, journal = restore(workdir, which, template, log)
+  run = load_run(workdir, config, which, log)
+  data, journal = run.data, run.journal
   epoch = len(journal.records)
   batches = make_batches(
     data.test_images,
@@ -133,8 +115,8 @@ def _sweep_run(
       + (f"  {format_seconds(left)} left" if left > _LONG else "")
     )
 
-  sweep_step = make_sweep_step(parts.model.apply, preprocess=normalize)
-  rows = sweep(sweep_step, state, batches, keep_ratios, log_row)
+  sweep_step = make_sweep_step(run.parts.model.apply, preprocess=normalize)
+  rows = sweep(sweep_step, run.state, batches, keep_ratios, log_row)
   write_sweep(
     workdir,
     {

@@ -41,6 +41,10 @@ def default_config() -> ConfigDict:
       # Not back within drop_tol of the best, so many decisions after a reset.
       "collapse": {"decisions": 10, "drop_tol": 0.12},
       "optimizer": {
+        "name": "sgd",  # or adam: its beta1 is the momentum
+        "beta2": 0.999,  # of adam
+        "zeroth_bias_bound": 0.1,  # times the norm's scale; 0: none
+        "uplift_steps": 0,  # of restricted norms that are fine-tuned
         "learning_rate": 0.1,
         "reference_batch_size": 128,  # 0: the rate is not scaled
         "momentum": 0.9,
@@ -55,6 +59,7 @@ def default_config() -> ConfigDict:
         "rollback": False,  # after a collapse, to the best parameters
       },
       "train": {
+        "start_from": "",  # a run whose parameters this one begins with
         "epochs": 500,
         "batch_size": 128,
         "steps_per_call": 0,  # 0: 1 on CPU, about 100 elsewhere

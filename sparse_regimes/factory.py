@@ -11,7 +11,7 @@ import optax
 from flax import linen as nn
 from ml_collections import ConfigDict
 
-from sparse_regimes import controllers, optimizer
+from sparse_regimes import controllers, optimizer, projections
 from sparse_regimes.controllers import Controller
 from sparse_regimes.controllers.bounds import MAX_COUNT
 from sparse_regimes.data import cifar10, mini
@@ -149,23 +149,50 @@ def make_schedule(
 
 
 def make_optimizer(
-  config: ConfigDict, schedule: optax.Schedule, *, steps_per_epoch: int
+  config: ConfigDict,
+  schedule: optax.Schedule,
+  model: nn.Module,
+  *,
+  steps_per_epoch: int,
 ) -> optax.GradientTransformation:
-  """The optimizer of ``config.optimizer`` at the rates of ``schedule``."""
+  """The optimizer of ``config.optimizer`` at the rates of ``schedule``.
+
+  Behind it come the projections that the model's modules want.
+  """
   cfg = config.optimizer
+  rate = 1.0 if cfg.restart_at_resets else schedule
   with _section("optimizer"):
     in_range("clip_norm", cfg.clip_norm, 0)
-    tx = optimizer.sgd(
-      1.0 if cfg.restart_at_resets else schedule,
-      momentum=cfg.momentum,
-      nesterov=cfg.nesterov,
-      weight_decay=cfg.weight_decay,
-    )
+    in_range("zeroth_bias_bound", cfg.zeroth_bias_bound, 0)
+    in_range("uplift_steps", cfg.uplift_steps, 0, MAX_COUNT)
+    if one_of("name", cfg.name, ("sgd", "adam")) == "sgd":
+      tx = optimizer.sgd(
+        rate,
+        momentum=cfg.momentum,
+        nesterov=cfg.nesterov,
+        weight_decay=cfg.weight_decay,
+      )
+    else:
+      tx = optimizer.adam(
+        rate,
+        beta1=cfg.momentum,
+        beta2=cfg.beta2,
+        weight_decay=cfg.weight_decay,
+      )
+  chain = [tx]
   if cfg.clip_norm:
-    tx = optax.chain(optax.clip_by_global_norm(cfg.clip_norm), tx)
+    chain.insert(0, optax.clip_by_global_norm(cfg.clip_norm))
   if cfg.restart_at_resets:
     num_steps = config.train.epochs * steps_per_epoch
-    tx = optax.chain(tx, optimizer.warm_restarts(schedule, num_steps))
+    chain.append(optimizer.warm_restarts(schedule, num_steps))
+  scales = getattr(model, "restricted_scales", ())
+  if scales:
+    steps = cfg.uplift_steps
+    chain.append(projections.restricted_scale(scales, uplift_steps=steps))
+  if getattr(model, "zeroth_bias", "none") != "none":
+    bound = cfg.zeroth_bias_bound or None
+    chain.append(projections.zeroth_bias(c=bound))
+  tx = optax.chain(*chain) if len(chain) > 1 else tx
   return optimizer.rollback(tx) if cfg.rollback else tx
 
 
@@ -187,13 +214,14 @@ def make_parts(
     InputError: naming the field, what it got and what it takes.
   """
   schedule = make_schedule(config, steps_per_epoch=steps_per_epoch)
+  model = make_model(
+    config, num_classes=num_classes, platform=jax.default_backend()
+  )
   return Parts(
-    model=make_model(
-      config, num_classes=num_classes, platform=jax.default_backend()
-    ),
+    model=model,
     controller=make_controller(config),
     schedule=schedule,
-    tx=make_optimizer(config, schedule, steps_per_epoch=steps_per_epoch),
+    tx=make_optimizer(config, schedule, model, steps_per_epoch=steps_per_epoch),
   )
 
 

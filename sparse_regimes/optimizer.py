@@ -114,6 +114,43 @@ def sgd(
   return optax.chain(optax.add_decayed_weights(weight_decay), step)
 
 
+def adam(
+  learning_rate: optax.ScalarOrSchedule,
+  *,
+  beta1: float = 0.9,
+  beta2: float = 0.999,
+  weight_decay: float = 0.0,
+) -> optax.GradientTransformation:
+  r"""Adam, with decoupled weight decay if there is any (AdamW).
+
+  Args:
+    learning_rate: a number or a schedule.
+    beta1: weight of the past in the mean, in ``[0, 1)``.
+    beta2: of the square, in ``[0, 1)``.
+    weight_decay: at least 0, on every parameter, times the learning rate.
+
+  Returns:
+    An optax transformation.
+
+  Raises:
+    ValueError: for a value outside its range.
+
+  Example:
+    >>> tx = adam(0.1)
+    >>> updates, _ = tx.update(jnp.ones(1), tx.init(jnp.zeros(1)))
+    >>> print(f"{updates[0]:.3f}")
+    -0.100
+  """
+  in_range("momentum", beta1, 0, 1, below=True)
+  in_range("beta2", beta2, 0, 1, below=True)
+  in_range("weight_decay", weight_decay, 0)
+  if weight_decay:
+    return optax.adamw(
+      learning_rate, b1=beta1, b2=beta2, weight_decay=weight_decay
+    )
+  return optax.adam(learning_rate, b1=beta1, b2=beta2)
+
+
 class RestartsState(NamedTuple):
   """Scalars.
 

@@ -41,6 +41,7 @@ from sparse_regimes.mesh import (
 from sparse_regimes.metrics import Arithmetic
 from sparse_regimes.optimizer import learning_rate_of
 from sparse_regimes.pace import Pace, format_seconds
+from sparse_regimes.past_run import load_config, start_from
 from sparse_regimes.pauses import Pauses
 from sparse_regimes.report import ENVIRONMENT_FILE, write_report
 from sparse_regimes.state import TrainState
@@ -95,6 +96,9 @@ def train(
     # --- Data and static objects --------------------------------------------
     with processes.all_or_none():
       data = factory.make_data(config, log)
+      past = epath.Path(config.train.start_from)
+      if config.train.start_from:
+        load_config(past, "best", argument="train.start_from")
     processes.check_same("data", digest_of(data))
     epochs, batch_size = config.train.epochs, config.train.batch_size
     num_examples = len(data.train_labels)
@@ -121,6 +125,8 @@ def train(
     restored = checkpoints.restore_latest(described(state, shardings), log)
     if restored is None:
       processes.on_first(lambda: check_no_records(workdir))
+      if config.train.start_from:
+        state = start_from(past, state, parts.tx, log)
       state, journal = place_state(state, shardings), Journal()
     else:
       state, journal = restored

@@ -34,7 +34,7 @@ ROWS = [
   ["factory", "trace"],
   ["config", "checkpoint", "writers", "figures"],
   ["evaluate", "summary", "workdir", "pauses", "sweep"],
-  ["report", "epoch"],
+  ["report", "epoch", "past_run"],
   ["budgets"],
   ["train"],
   ["main"],

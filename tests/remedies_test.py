@@ -96,7 +96,7 @@ def test_without_a_reset_a_restarting_schedule_is_the_schedule():
 
 def test_the_whole_gradient_is_clipped():
   config = configs.load("smoke", ["optimizer.clip_norm=0.5"])
-  tx = factory.make_optimizer(config, lambda _: 1.0, steps_per_epoch=1)
+  tx = factory.make_optimizer(config, lambda _: 1.0, None, steps_per_epoch=1)
   grads = {"a": jnp.array([30.0]), "b": jnp.array([40.0])}
   updates, _ = tx.update(grads, tx.init(grads), grads)
   # Nesterov: the first update is 1.9 times the gradient.

@@ -94,6 +94,13 @@ class ResidualMLP(nn.Module):
     logits = nn.Dense(self.num_classes, name="head")(z.astype(jnp.float32))
     return logits, jnp.stack(nonzero)
 
+  @property
+  def restricted_scales(self) -> tuple[str, ...]:
+    """Paths for :func:`sparse_regimes.projections.restricted_scale`."""
+    if self.norm == "ln":
+      return ()
+    return tuple(f"block{i}/norm/scale" for i in range(self.depth))
+
   def multiply_adds(
     self, height: int, width: int
   ) -> tuple[int, dict[str, int]]:

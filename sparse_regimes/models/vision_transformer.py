@@ -140,6 +140,13 @@ class VisionTransformer(nn.Module):
     logits = nn.Dense(self.num_classes, name="head")(x)
     return logits, jnp.stack(nonzero)
 
+  @property
+  def restricted_scales(self) -> tuple[str, ...]:
+    """Paths for :func:`sparse_regimes.projections.restricted_scale`."""
+    if self.norm == "ln":
+      return ()
+    return tuple(f"block{i}_mlp/norm/scale" for i in range(self._shape()[0]))
+
   def multiply_adds(
     self, height: int, width: int
   ) -> tuple[int, dict[str, int]]:

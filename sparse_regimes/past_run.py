@@ -1,0 +1,169 @@
+"""A run that is there: its config, its static objects, a checkpoint of it."""
+
+import dataclasses
+import os
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from etils import epath
+from ml_collections import ConfigDict
+
+from sparse_regimes import config as configs
+from sparse_regimes import factory
+from sparse_regimes.checkpoint import check_checkpoint, restore
+from sparse_regimes.data.dataset import Dataset
+from sparse_regimes.errors import InputError
+from sparse_regimes.journal import Journal
+from sparse_regimes.mesh import make_mesh
+from sparse_regimes.state import TrainState
+from sparse_regimes.workdir import CONFIG_FILE
+
+
+@dataclasses.dataclass
+class PastRun:
+  """What a checkpoint was made with, and what it holds.
+
+  Attributes:
+    config: of the run, with overrides.
+    parts: its static objects.
+    data: that it was trained on.
+    state: on the default device.
+    journal: up to the checkpoint.
+  """
+
+  config: ConfigDict
+  parts: factory.Parts
+  data: Dataset
+  state: TrainState
+  journal: Journal
+
+
+def load_config(
+  workdir: epath.Path,
+  which: str,
+  overrides: Sequence[str] = (),
+  argument: str = "--workdir",
+) -> ConfigDict:
+  """The config of a run that may have such a checkpoint.
+
+  Args:
+    workdir: the run's folder.
+    which: ``best`` or ``last``.
+    overrides: of its config.
+    argument: what named the folder, for errors.
+
+  Raises:
+    InputError: if it is no run or has no checkpoints.
+  """
+  if not (workdir / CONFIG_FILE).is_file():
+    raise InputError(f"{argument} must hold a run, got {workdir}")
+  check_checkpoint(workdir, which)
+  return configs.load(os.fspath(workdir / CONFIG_FILE), overrides)
+
+
+def load_run(
+  workdir: epath.Path,
+  config: ConfigDict,
+  which: str,
+  log: Callable[[str], None],
+) -> PastRun:
+  """A checkpoint with all that it needs.
+
+  Args:
+    workdir: the run's folder.
+    config: of :func:`load_config`.
+    which: ``best`` or ``last``.
+    log: takes a line at a time.
+
+  Raises:
+    InputError: if there is no such checkpoint or it cannot be read.
+  """
+  data = factory.make_data(config, log)
+  parts = factory.make_parts(
+    config, num_classes=data.num_classes, steps_per_epoch=1
+  )
+  template = jax.eval_shape(
+    lambda: factory.make_state(config, parts, data.test_images.shape[1:])
+  )
+  state, journal = restore(workdir, which, template, log)
+  return PastRun(config, parts, data, state, journal)
+
+
+def adopt(params: Any, past: Any) -> tuple[Any, list[str]]:
+  """Parameters with those of a past run wherever it has them.
+
+  Args:
+    params: of the new network.
+    past: of the one that was trained.
+
+  Returns:
+    Parameters of the structure of ``params``, and the paths of those that are
+    as they were.
+
+  Raises:
+    ValueError: if a parameter of both has another shape, or none is in both.
+
+  Example:
+    >>> adopt({"a": jnp.zeros(1), "b": jnp.zeros(1)}, {"a": jnp.ones(1)})
+    ({'a': Array([1.], dtype=float32), 'b': Array([0.], dtype=float32)}, ['b'])
+  """
+  known = {
+    jax.tree_util.keystr(path, simple=True, separator="/"): leaf
+    for path, leaf in jax.tree_util.tree_flatten_with_path(past)[0]
+  }
+  flat, tree = jax.tree_util.tree_flatten_with_path(params)
+  taken, new = [], []
+  for path, leaf in flat:
+    name = jax.tree_util.keystr(path, simple=True, separator="/")
+    if name not in known:
+      new.append(name)
+      taken.append(leaf)
+      continue
+    if known[name].shape != leaf.shape:
+      raise ValueError(
+        f"{name} must have the shape {leaf.shape}, got {known[name].shape}"
+      )
+    taken.append(known[name])
+  if len(new) == len(flat):
+    raise ValueError("it has none of this network's parameters")
+  return jax.tree.unflatten(tree, taken), new
+
+
+def start_from(
+  workdir: epath.Path,
+  state: TrainState,
+  tx: optax.GradientTransformation,
+  log: Callable[[str], None],
+) -> TrainState:
+  """The state with the parameters of another run's best checkpoint.
+
+  Args:
+    workdir: the other run's folder.
+    state: before the first step.
+    tx: the optimizer of ``state``.
+    log: takes a line at a time.
+
+  Raises:
+    InputError: if there is no such checkpoint, or it is of another network.
+  """
+  config = load_config(workdir, "best", argument="train.start_from")
+  # It comes to one device, whatever mesh the new run is on.
+  with jax.set_mesh(make_mesh(1, num_devices=1)):
+    past = load_run(workdir, config, "best", log)
+  try:
+    params, new = adopt(state.params, jax.device_get(past.state.params))
+  except ValueError as error:
+    raise InputError(
+      f"train.start_from must be a run of such a network, got {workdir}:"
+      f" {error}"
+    ) from error
+  log(
+    f"start from  {workdir}, epoch {len(past.journal.records)};"
+    f" new: {', '.join(new) or 'nothing'}"
+  )
+  params = jax.tree.map(jnp.asarray, params)
+  # A rollback notes them.
+  return state.replace(params=params, opt_state=tx.init(params))
