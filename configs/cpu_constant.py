@@ -4,8 +4,7 @@ Claim:    masks without regimes. The ratio is chosen among a few on other
           seeds before the arms are compared.
 Command:  python -m sparse_regimes.main --config=configs/cpu_constant.py
 Cost:     2 to 4 minutes on two CPU cores.
-Expected: experiments/results/cpu_scale/README.md has the numbers of all arms,
-          over five seeds.
+Expected: experiments/results/cpu_scale/README.md tells how far the study is.
 """
 
 from ml_collections import ConfigDict

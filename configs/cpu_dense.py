@@ -3,8 +3,7 @@
 Claim:    the arm that the others are compared with, image for image.
 Command:  python -m sparse_regimes.main --config=configs/cpu_dense.py
 Cost:     2 to 4 minutes on two CPU cores.
-Expected: experiments/results/cpu_scale/README.md has the numbers of all arms,
-          over five seeds.
+Expected: experiments/results/cpu_scale/README.md tells how far the study is.
 """
 
 from ml_collections import ConfigDict

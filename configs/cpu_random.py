@@ -3,8 +3,7 @@
 Claim:    many budgets, but no order and no feedback.
 Command:  python -m sparse_regimes.main --config=configs/cpu_random.py
 Cost:     2 to 4 minutes on two CPU cores.
-Expected: experiments/results/cpu_scale/README.md has the numbers of all arms,
-          over five seeds.
+Expected: experiments/results/cpu_scale/README.md tells how far the study is.
 """
 
 from ml_collections import ConfigDict

@@ -4,8 +4,7 @@ Claim:    the paper's controller with its released values, but a faster clock:
           a decision every 10 batches, 5 % each, for two or three cycles.
 Command:  python -m sparse_regimes.main --config=configs/cpu_strategy1.py
 Cost:     2 to 4 minutes on two CPU cores.
-Expected: experiments/results/cpu_scale/README.md has the numbers of all arms,
-          over five seeds.
+Expected: experiments/results/cpu_scale/README.md tells how far the study is.
 """
 
 from ml_collections import ConfigDict
