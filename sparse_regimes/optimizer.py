@@ -137,7 +137,8 @@ def adam(
 
   Example:
     >>> tx = adam(0.1)
-    >>> updates, _ = tx.update(jnp.ones(1), tx.init(jnp.zeros(1)))
+    >>> with jax.numpy_dtype_promotion("standard"):  # optax needs the default
+    ...   updates, _ = tx.update(jnp.ones(1), tx.init(jnp.zeros(1)))
     >>> print(f"{updates[0]:.3f}")
     -0.100
   """

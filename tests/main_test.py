@@ -50,6 +50,7 @@ def test_a_run_writes_what_is_promised(run):
     "num_devices": 0,
     "on_nonfinite": "stop",
     "parameters": "replicated",
+    "start_from": "",
     "steps_per_call": 0,
   }
   assert [r["epoch"] for r in records] == [1, 2, 3]
