@@ -18,6 +18,7 @@ from sparse_regimes.data.dataset import Dataset
 from sparse_regimes.errors import InputError
 from sparse_regimes.journal import Journal
 from sparse_regimes.mesh import make_mesh
+from sparse_regimes.paths import by_path, name_of
 from sparse_regimes.state import TrainState
 from sparse_regimes.workdir import CONFIG_FILE
 
@@ -110,14 +111,11 @@ def adopt(params: Any, past: Any) -> tuple[Any, list[str]]:
     >>> adopt({"a": jnp.zeros(1), "b": jnp.zeros(1)}, {"a": jnp.ones(1)})
     ({'a': Array([1.], dtype=float32), 'b': Array([0.], dtype=float32)}, ['b'])
   """
-  known = {
-    jax.tree_util.keystr(path, simple=True, separator="/"): leaf
-    for path, leaf in jax.tree_util.tree_flatten_with_path(past)[0]
-  }
+  known = by_path(past)
   flat, tree = jax.tree_util.tree_flatten_with_path(params)
   taken, new = [], []
   for path, leaf in flat:
-    name = jax.tree_util.keystr(path, simple=True, separator="/")
+    name = name_of(path)
     if name not in known:
       new.append(name)
       taken.append(leaf)

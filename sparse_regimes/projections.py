@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import optax
 
 from sparse_regimes.errors import in_range
+from sparse_regimes.paths import by_path, name_of
 
 # Paths of parameters are their keys joined by slashes: block0/norm/scale.
 Params = Any
@@ -133,23 +134,12 @@ def restricted_scale(
   return _projection(project)
 
 
-def paths(params: Params) -> dict[str, jax.Array]:
-  """Parameters by their path.
-
-  Example:
-    >>> list(paths({"block0": {"norm": {"scale": jnp.ones(1)}}}))
-    ['block0/norm/scale']
-  """
-  flat, _ = jax.tree_util.tree_flatten_with_path(params)
-  return {_name(path): leaf for path, leaf in flat}
-
-
 def _projection(project: Project) -> optax.GradientTransformation:
   """Replaces updates so that they end where ``project`` says."""
 
   def init(params: Params) -> ProjectionState:
     # Names are checked before a step is compiled.
-    jax.eval_shape(project, paths(params), jnp.ones((), jnp.int32))
+    jax.eval_shape(project, by_path(params), jnp.ones((), jnp.int32))
     return ProjectionState(step=jnp.zeros((), jnp.int32))
 
   def update(
@@ -160,11 +150,11 @@ def _projection(project: Project) -> optax.GradientTransformation:
         "params must be given to a projection's update, got None"
       )
     step = state.step + 1
-    before = paths(params)
-    projected = project(paths(optax.apply_updates(params, updates)), step)
+    before = by_path(params)
+    projected = project(by_path(optax.apply_updates(params, updates)), step)
 
     def replace(path: Any, update: jax.Array) -> jax.Array:
-      name = _name(path)
+      name = name_of(path)
       if name not in projected:
         return update
       return (projected[name] - before[name]).astype(update.dtype)
@@ -217,7 +207,3 @@ def _at(params: Mapping[str, jax.Array], path: str) -> jax.Array:
       f" {', '.join(sorted(params)[:8])}{', ...' if len(params) > 8 else ''}"
     )
   return params[path]
-
-
-def _name(path: Any) -> str:
-  return jax.tree_util.keystr(path, simple=True, separator="/")

@@ -3,7 +3,6 @@
 import csv
 import io
 import json
-import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -20,6 +19,7 @@ from sparse_regimes.metrics import (
   calibration_sums,
   is_correct,
 )
+from sparse_regimes.paths import by_path
 from sparse_regimes.state import TrainState
 from sparse_regimes.step import Batch
 
@@ -132,15 +132,9 @@ def _row(keep_ratio: float, sums: dict[str, Any]) -> dict[str, Any]:
 
 def _in_order(collected: Any) -> list[Any]:
   """The sites by module name, of which the numbers count from the input."""
-
-  def natural(item: tuple[Any, Any]) -> list[Any]:
-    name = jax.tree_util.keystr(item[0])
-    return [int(p) if p.isdigit() else p for p in re.split(r"(\d+)", name)]
-
-  leaves = jax.tree_util.tree_flatten_with_path(
-    collected, is_leaf=lambda x: hasattr(x, "threshold")
-  )[0]
-  return [site for _, site in sorted(leaves, key=natural)]
+  return list(
+    by_path(collected, is_leaf=lambda x: hasattr(x, "threshold")).values()
+  )
 
 
 def write_sweep(folder: epath.Path, content: dict[str, Any]) -> None:

@@ -17,6 +17,7 @@ ROWS = [
     "processes",
     "cycles",
     "page",
+    "paths",
   ],
   [
     "selection",

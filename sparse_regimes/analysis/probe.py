@@ -1,6 +1,5 @@
 """Every masked layer's values and gradients, in one backward pass."""
 
-import re
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -10,6 +9,7 @@ from jax.typing import ArrayLike
 
 from sparse_regimes.layers.taps import PERTURBATIONS, VALUES
 from sparse_regimes.losses import cross_entropy
+from sparse_regimes.paths import by_path
 
 
 class Layer(NamedTuple):
@@ -94,7 +94,7 @@ def probe(
 def _by_layer(
   values: Any, gradients: Any, wanted: tuple[str, ...]
 ) -> dict[str, Layer]:
-  seen, slopes = _flat(values), _flat(gradients)
+  seen, slopes = by_path(values), by_path(gradients)
   sites = [path.rpartition("/")[0] for path in seen if path.endswith("/hidden")]
   for name in wanted:
     if name not in sites:
@@ -116,17 +116,3 @@ def _by_layer(
       output_gradient=slopes.get(f"{block}/output"),
     )
   return found
-
-
-def _flat(tree: Any) -> dict[str, jax.Array]:
-  """Arrays by path, modules in the order of the numbers in their names."""
-  flat, _ = jax.tree_util.tree_flatten_with_path(tree)
-  named = {
-    jax.tree_util.keystr(path, simple=True, separator="/"): leaf
-    for path, leaf in flat
-  }
-
-  def natural(name: str) -> list[Any]:
-    return [int(p) if p.isdigit() else p for p in re.split(r"(\d+)", name)]
-
-  return {name: named[name] for name in sorted(named, key=natural)}

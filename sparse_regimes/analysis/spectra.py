@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from sparse_regimes.errors import in_range
+from sparse_regimes.paths import by_path
 
 
 class Concentration(NamedTuple):
@@ -96,11 +97,8 @@ def spectra(params: Any) -> dict[str, Concentration]:
     >>> list(spectra({"head": {"kernel": jnp.eye(3), "bias": jnp.ones(3)}}))
     ['head/kernel']
   """
-  flat, _ = jax.tree_util.tree_flatten_with_path(params)
   return {
-    jax.tree_util.keystr(path, simple=True, separator="/"): concentration(
-      gram_eigenvalues(leaf.reshape(-1, leaf.shape[-1]))
-    )
-    for path, leaf in flat
+    name: concentration(gram_eigenvalues(leaf.reshape(-1, leaf.shape[-1])))
+    for name, leaf in by_path(params).items()
     if leaf.ndim >= 2
   }
