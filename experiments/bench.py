@@ -6,14 +6,31 @@ import os
 import platform
 import statistics
 import subprocess
+import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 
+from sparse_regimes.pace import format_seconds
+
 RESULTS = Path(__file__).parent / "results"
+T = TypeVar("T")
+
+
+def counted(items: Sequence[T]) -> Iterator[T]:
+  """The items; after each, how many are done and the time that is left."""
+  started = time.monotonic()
+  for done, item in enumerate(items, start=1):
+    yield item
+    left = (time.monotonic() - started) / done * (len(items) - done)
+    print(
+      f"done        {done} of {len(items)}, about {format_seconds(left)} left",
+      file=sys.stderr,
+      flush=True,
+    )
 
 
 def interleaved_milliseconds(

@@ -16,7 +16,7 @@ import time
 from typing import Any
 
 import jax
-from bench import write_results
+from bench import counted, write_results
 from bench_step import make_call
 from etils import epath
 
@@ -49,7 +49,7 @@ def main() -> None:
     tempfile.TemporaryDirectory() as folder,
     Checkpoints(epath.Path(folder), keep=2) as checkpoints,
   ):
-    for i in range(args.rounds + 1):
+    for i in counted(range(args.rounds + 1)):
       undisturbed = run_steps()
       journal.step += 1
       started = time.perf_counter()

@@ -8,11 +8,12 @@ all. Both take turns. Writes ``results/bench_seeds-PLATFORM.json``.
 """
 
 import argparse
+import itertools
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-from bench import interleaved_milliseconds, write_results
+from bench import counted, interleaved_milliseconds, write_results
 
 from sparse_regimes import TrainState, WideResNet, controllers, make_train_step
 from sparse_regimes.data.dataset import normalize
@@ -58,20 +59,22 @@ def main() -> None:
   parser.add_argument("--rounds", type=int, default=5)
   args = parser.parse_args()
   rows = []
-  for network in args.networks.split(","):
+  pairs = itertools.product(
+    args.networks.split(","), map(int, args.seeds.split(","))
+  )
+  for network, num_seeds in counted([*pairs]):
     depth, widen, batch_size = map(int, network.split("x"))
-    for num_seeds in map(int, args.seeds.split(",")):
-      calls = make_calls(depth, widen, batch_size, num_seeds)
-      times = interleaved_milliseconds(calls, rounds=args.rounds)
-      row = {
-        "network": f"WRN-{depth}-{widen}",
-        "batch_size": batch_size,
-        "seeds": num_seeds,
-        "milliseconds": times,
-        "together_over_one_by_one": times["together"] / times["one by one"],
-      }
-      rows.append(row)
-      print(row, flush=True)
+    calls = make_calls(depth, widen, batch_size, num_seeds)
+    times = interleaved_milliseconds(calls, rounds=args.rounds)
+    row = {
+      "network": f"WRN-{depth}-{widen}",
+      "batch_size": batch_size,
+      "seeds": num_seeds,
+      "milliseconds": times,
+      "together_over_one_by_one": times["together"] / times["one by one"],
+    }
+    rows.append(row)
+    print(row, flush=True)
   write_results(f"bench_seeds-{jax.default_backend()}", rows, ["jax", "jaxlib"])
 
 

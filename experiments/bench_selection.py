@@ -10,12 +10,13 @@ checked against the reference. Writes ``results/bench_selection-PLATFORM.json``.
 """
 
 import functools
+import itertools
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from bench import interleaved_milliseconds, write_results
+from bench import counted, interleaved_milliseconds, write_results
 from jax import lax
 
 from sparse_regimes import num_kept, topk_mask
@@ -105,48 +106,47 @@ def main() -> None:
   print(f"{'data':>16} {'ratio':>6} {'passes':>6} {'floor':>6}", end="")
   print(f" {'search':>8} {'bisection':>10}", end="")
   print(f" {'lax.top_k':>10} {'torch.topk':>11}")
-  for kind, scores in make_data().items():
+  data = make_data()
+  for kind, ratio in counted([*itertools.product(data, RATIOS)]):
+    scores = data[kind]
     x = jnp.asarray(scores)
-    for ratio in RATIOS:
-      keep_ratio = jnp.float32(ratio)
-      expected = np.asarray(masks["lax.top_k"](x, keep_ratio))
-      for name in ("search", "bisection"):
-        np.testing.assert_array_equal(masks[name](x, keep_ratio), expected)
-      calls: dict[str, Any] = {
-        name: functools.partial(masks[name], x, keep_ratio)
-        for name in ("search", "bisection")
+    keep_ratio = jnp.float32(ratio)
+    expected = np.asarray(masks["lax.top_k"](x, keep_ratio))
+    for name in ("search", "bisection"):
+      np.testing.assert_array_equal(masks[name](x, keep_ratio), expected)
+    calls: dict[str, Any] = {
+      name: functools.partial(masks[name], x, keep_ratio)
+      for name in ("search", "bisection")
+    }
+    calls["floor"] = functools.partial(known_threshold_mask, x, keep_ratio)
+    # The slow ones on the headline row only.
+    headline = kind == "relu of normal" and ratio == 0.2
+    if headline:
+      calls["lax.top_k"] = functools.partial(masks["lax.top_k"], x, keep_ratio)
+      torch_topk = torch_call(scores, ratio)
+      if torch_topk is not None:
+        calls["torch.topk"] = torch_topk
+    times = interleaved_milliseconds(calls, rounds=15)
+    passes = int(num_passes(x, keep_ratio))
+    rows.append(
+      {
+        "data": kind,
+        "keep_ratio": ratio,
+        "passes": passes,
+        "milliseconds": times,
       }
-      calls["floor"] = functools.partial(known_threshold_mask, x, keep_ratio)
-      # The slow ones on the headline row only.
-      headline = kind == "relu of normal" and ratio == 0.2
-      if headline:
-        calls["lax.top_k"] = functools.partial(
-          masks["lax.top_k"], x, keep_ratio
-        )
-        torch_topk = torch_call(scores, ratio)
-        if torch_topk is not None:
-          calls["torch.topk"] = torch_topk
-      times = interleaved_milliseconds(calls, rounds=15)
-      passes = int(num_passes(x, keep_ratio))
-      rows.append(
-        {
-          "data": kind,
-          "keep_ratio": ratio,
-          "passes": passes,
-          "milliseconds": times,
-        }
-      )
-      print(f"{kind:>16} {ratio:>6} {passes:>6}", end="")
-      for name, width in (
-        ("floor", 6),
-        ("search", 8),
-        ("bisection", 10),
-        ("lax.top_k", 10),
-        ("torch.topk", 11),
-      ):
-        text = f"{times[name]:.2f}" if name in times else ""
-        print(f" {text:>{width}}", end="")
-      print(flush=True)
+    )
+    print(f"{kind:>16} {ratio:>6} {passes:>6}", end="")
+    for name, width in (
+      ("floor", 6),
+      ("search", 8),
+      ("bisection", 10),
+      ("lax.top_k", 10),
+      ("torch.topk", 11),
+    ):
+      text = f"{times[name]:.2f}" if name in times else ""
+      print(f" {text:>{width}}", end="")
+    print(flush=True)
   packages = ["jax", "jaxlib"]
   if any("torch.topk" in row["milliseconds"] for row in rows):
     packages.append("torch")

@@ -13,7 +13,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from bench import interleaved_milliseconds, write_results
+from bench import counted, interleaved_milliseconds, write_results
 
 from sparse_regimes import TrainState, WideResNet, controllers, make_train_step
 from sparse_regimes.data.dataset import normalize
@@ -65,7 +65,7 @@ def main() -> None:
   parser.add_argument("--rounds", type=int, default=7)
   args = parser.parse_args()
   rows = []
-  for network in args.networks.split(","):
+  for network in counted(args.networks.split(",")):
     depth, widen, batch_size = map(int, network.split("x"))
     programs = {
       name: make_call(depth, widen, batch_size, ratio)

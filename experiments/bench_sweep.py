@@ -15,7 +15,7 @@ import time
 import jax
 import jax.numpy as jnp
 import numpy as np
-from bench import write_results
+from bench import counted, write_results
 
 from sparse_regimes import (
   TrainState,
@@ -60,7 +60,7 @@ def main() -> None:
   sweep(sweep_step, state, batches[:2], [1.0])
   ratios = np.geomspace(0.01, 1, args.ratios)
   seconds = {"evaluations": 0.0, "sweep": 0.0}
-  for i, ratio in enumerate(ratios):
+  for i, ratio in enumerate(counted(ratios)):
     calls = {
       "evaluations": lambda r=ratio: evaluate(eval_step, state, batches, r),
       "sweep": lambda r=ratio: sweep(sweep_step, state, batches, [r]),
@@ -70,11 +70,6 @@ def main() -> None:
       started = time.perf_counter()
       calls[name]()
       seconds[name] += time.perf_counter() - started
-    print(
-      f"{i + 1} of {len(ratios)} ratios:"
-      f" {seconds['sweep'] / seconds['evaluations']:.3f}",
-      flush=True,
-    )
   row = {
     "network": f"WRN-{depth}-{widen}",
     "images": args.images,
@@ -82,6 +77,7 @@ def main() -> None:
     "seconds": seconds,
     "sweep_over_evaluations": seconds["sweep"] / seconds["evaluations"],
   }
+  print(f"a sweep takes {row['sweep_over_evaluations']:.3f} times as long")
   write_results(
     f"bench_sweep-{jax.default_backend()}", [row], ["jax", "jaxlib"]
   )

@@ -121,7 +121,10 @@ def _cell(name: str, value: Estimate) -> str:
     "diverged": 1,
     "resets": 1,
   }
-  return _number(value.mean, digits.get(name, 4))
+  text = _number(value.mean, digits.get(name, 4))
+  if value.n > 1:
+    text += f" ± {_number(value.sd, digits.get(name, 4))}"
+  return text
 
 
 def _number(value: float, digits: int) -> str:

@@ -28,6 +28,7 @@ from sparse_regimes import config as configs
 from sparse_regimes.files import write
 from sparse_regimes.journal import read_records
 from sparse_regimes.pace import format_seconds
+from sparse_regimes.workdir import FREE
 
 # Test accuracy at the end of the paper's single runs.
 PAPER = {"wrn_dense": 0.869, "wrn_strategy1": 0.8797, "wrn_strategy2": 0.8802}
@@ -89,8 +90,9 @@ def write_table(
   rows = [row(run) for run in runs]
   done = sum(r["state"] == "finished" for r in rows)
   how_far = state(done, len(rows))
-  if overrides:
-    how_far += f". NOT the paper's setting: {', '.join(overrides)}"
+  changed = [o for o in overrides if not o.startswith((*FREE, "data.dir="))]
+  if changed:
+    how_far += f". NOT the paper's setting: {', '.join(changed)}"
   text = markdown(COLUMNS, [[_cell(r[name]) for name in COLUMNS] for r in rows])
   out = epath.Path(folder)
   out.mkdir(parents=True, exist_ok=True)

@@ -141,7 +141,7 @@ class Failure(Exception):  # noqa: N818  # says what it is
 
 
 def ask(
-  study: optuna.Study, folder: Path, num_trials: int
+  study: optuna.Study, folder: Path, num_trials: int, seed: int
 ) -> tuple[Trial, IO[bytes]] | None:
   """The next trial with the right to train it; None if there is none to make.
 
@@ -161,6 +161,13 @@ def ask(
       put_back(study, trial)
     if len(finished(study)) + alive >= num_trials:
       return None
+    # Not the draws of another start, or of a process beside this one.
+    seeds = np.random.SeedSequence(
+      [seed, len(study.get_trials(deepcopy=False))]
+    )
+    study.sampler = optuna.samplers.TPESampler(
+      seed=int(seeds.generate_state(1)[0])
+    )
     new = study.ask()
     name = new.user_attrs.get(FOLDER) or f"trial{new.number}"
     claim = claim_of(folder / name)
@@ -361,7 +368,7 @@ def sweep(argv: Sequence[str] | None = None) -> int:
       while len(finished(study)) < args.trials:
         if seen or time.monotonic() > deadline:
           break
-        asked = ask(study, args.out, args.trials)
+        asked = ask(study, args.out, args.trials, args.seed)
         if asked is None:
           time.sleep(1)  # other processes train the last ones
           continue
@@ -425,17 +432,11 @@ def open_study(
       load_if_exists=True,
       pruner=optuna.pruners.MedianPruner(n_startup_trials=_STARTUP_TRIALS),
     )
-    num_trials = len(study.trials)
   except (ValueError, KeyError, TypeError, OSError) as error:
     raise InputError(
       f"--out: {path} must be a search, but cannot be read"
       f" ({type(error).__name__}: {error}); give another --out"
     ) from error
-  # Another start proposes other values.
-  seeds = np.random.SeedSequence([arguments.seed, num_trials])
-  study.sampler = optuna.samplers.TPESampler(
-    seed=int(seeds.generate_state(1)[0])
-  )
   config = configs.flatten(configs.load(arguments.config, overrides))
   searched = {field.name for field in fields}
   wanted: dict[str, Any] = {

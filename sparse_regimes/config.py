@@ -201,6 +201,7 @@ def as_file(config: ConfigDict, name: str, claim: str) -> str:
     name: of the file.
     claim: a line on where it comes from.
   """
+  claim = claim.replace("\\", "/").replace('"', "'")
   lines = [
     f'"""{claim}',
     "",

@@ -192,7 +192,9 @@ def budget_sweep(
       values = [row[SWEEP[title]] for row in rows]
       ax.plot(ratios, values, label=label, markersize=4, lw=1.6, **style)
     ax.set_title(title, fontsize=12)
-    ax.set_xscale("log")
+    # A ratio of 0 alone has no place on a log axis.
+    if any(row["keep_ratio"] > 0 for rows in sweeps.values() for row in rows):
+      ax.set_xscale("log")
     ax.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
     if title == "Accuracy":
       ax.set_ylim(0, 1.03)

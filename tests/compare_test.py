@@ -104,7 +104,7 @@ def test_the_table_pairs_by_seed(tmp_path):
   assert other["seeds"] == "2"
   assert other["minus smoke"].startswith("+0.0550 ± 0.0071")
   assert other["p"] == "0.5000"
-  assert other["gap"] == "0.2000"
+  assert other["gap"] == "0.2000 ± 0.0000"
   page = (tmp_path / "out" / "compare.html").read_text()
   assert "data:image/png" in page
   assert "http" not in page
@@ -164,6 +164,54 @@ def test_a_folder_of_another_run_is_refused(tmp_path, capsys):
   arguments = ["--configs=smoke", "--seeds=1", f"--out={tmp_path}"]
   assert exit_code(lambda: compare.compare(arguments)) == 2
   assert "model.norm (was 'bn', now 'rms')" in capsys.readouterr().err
+
+
+def test_a_run_that_fails_is_named_and_the_others_go_on(
+  tmp_path, monkeypatch, capsys
+):
+  """Runs whose processes end at once, the second without a result."""
+
+  def start(run, claim, slot, jobs):
+    del slot, jobs
+    run.workdir.mkdir(parents=True)
+    run.workdir.with_suffix(".log").write_text("error: the disk is full\n")
+    content = summary(0.5, run.seed, epochs=run.load().train.epochs)
+    if run.seed == 2:
+      content |= {"epochs": 1, "diverged": True}
+    if run.seed != 1:
+      (run.workdir / "summary.json").write_text(json.dumps(content))
+    claim.close()
+    return subprocess.Popen(["false"])
+
+  monkeypatch.setattr(run_queue, "start", start)
+  monkeypatch.setattr(run_queue.time, "sleep", lambda _: None)
+  arguments = ["--configs=smoke", "--seeds=3", f"--out={tmp_path / 'out'}"]
+  assert exit_code(lambda: compare.compare(arguments)) == 1
+  error = capsys.readouterr().err
+  assert "1 of 3 runs failed: smoke seed 1 ended with 1" in error
+  assert "the disk is full" in error
+  with open(tmp_path / "out" / "table.csv") as file:
+    (row,) = csv.DictReader(file)
+  # One diverged after an epoch, and counts.
+  assert row["seeds"] == "2"
+  assert row["diverged"].startswith("0.5")
+
+
+@pytest.mark.usefixtures("compile_once")
+def test_two_queues_share_the_work(tmp_path):
+  command = [
+    *(sys.executable, "-u", str(SCRIPT), "--configs=smoke", "--seeds=2"),
+    *(f"--out={tmp_path}", *SMALL),
+  ]
+  queues = [
+    subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT)
+    for _ in range(2)
+  ]
+  printed = [queue.communicate()[0] for queue in queues]
+  assert [queue.returncode for queue in queues] == [0, 0]
+  # Each run was begun once, and both queues tell of both.
+  assert "".join(printed).count("start       ") == 2
+  assert all("2 of 2 runs finished" in text for text in printed)
 
 
 @pytest.mark.usefixtures("compile_once")

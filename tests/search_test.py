@@ -1,5 +1,7 @@
 """experiments/sweep.py and experiments/reproduce_table.py, at small scale."""
 
+import argparse
+import contextlib
 import csv
 import json
 import os
@@ -114,6 +116,108 @@ def test_a_killed_search_goes_on_and_writes_its_best(tmp_path):
   page = (out / "sweep.html").read_text()
   assert f"{accuracy:.4f} dense accuracy on held-out" in page
   assert (out / "importance.png").stat().st_size > 10_000
+
+
+class Child:
+  """Instead of a run's process: its log is there at once."""
+
+  def __init__(self, run, claim, accuracies, code=0):
+    lines = [
+      {"epoch": i, "test_dense_accuracy": a}
+      for i, a in enumerate(accuracies, start=1)
+    ]
+    run.workdir.mkdir(parents=True, exist_ok=True)
+    text = "".join(json.dumps(line) + "\n" for line in lines)
+    (run.workdir / "metrics.jsonl").write_text(text)
+    run.workdir.with_suffix(".log").write_text("error: the disk is full\n")
+    self.returncode, self.claim = code, claim
+
+  def poll(self):
+    return self.returncode
+
+  def send_signal(self, _):
+    self.returncode = 143
+
+  def wait(self):
+    self.claim.close()
+
+
+def search(monkeypatch, tmp_path, children, *arguments):
+  """Runs a search whose trials are ``children``, one after another."""
+  left = list(children)
+
+  def start(run, claim):
+    with claim if left[0][1] is not None else contextlib.nullcontext():
+      return Child(run, claim, *left.pop(0))
+
+  monkeypatch.setattr(sweep, "start", start)
+  monkeypatch.setattr(
+    sweep, "read_records", lambda p: [*map(json.loads, p.read_text().splitlines())]
+  )
+  return exit_code(
+    lambda: sweep.sweep(
+      [
+        *("--config=smoke", "--fields=optimizer.learning_rate:0.01:1:log"),
+        *(f"--out={tmp_path / 'out'}", "--config.train.epochs=2", *arguments),
+      ]
+    )
+  )
+
+
+def states(tmp_path):
+  with open(tmp_path / "out" / "trials.csv") as file:
+    return [(row["state"], row["epochs"]) for row in csv.DictReader(file)]
+
+
+def test_a_trial_below_the_median_is_pruned(monkeypatch, tmp_path):
+  good = [([0.5, 0.6], 0)] * 4
+  # The last is still running when its first epoch is seen.
+  children = [*good, ([0.1], None)]
+  assert search(monkeypatch, tmp_path, children, "--trials=5") == 0
+  assert states(tmp_path) == [("complete", "2")] * 4 + [("pruned", "1")]
+
+
+def test_trials_that_fail_end_the_search(monkeypatch, tmp_path, capsys):
+  assert search(monkeypatch, tmp_path, [([], 1)] * 5, "--trials=9") == 1
+  printed = capsys.readouterr()
+  assert printed.out.count("failed  ") == 5
+  assert "it ended with 1: error: the disk is full" in printed.err
+
+
+def test_out_of_time_a_trial_is_put_back(monkeypatch, tmp_path):
+  arguments = ("--trials=1", "--minutes=0.001")
+  assert search(monkeypatch, tmp_path, [([0.5], None)], *arguments) == 4
+  # The same folder and the same values, and no second trial.
+  assert search(monkeypatch, tmp_path, [([0.5, 0.6], 0)], "--trials=1") == 0
+  assert states(tmp_path) == [("complete", "2")]
+  folders = [p for p in (tmp_path / "out").iterdir() if p.is_dir()]
+  assert [p.name for p in folders] == ["trial0"]
+
+
+def test_searches_side_by_side_do_not_draw_alike(tmp_path):
+  field = sweep.Field("optimizer.learning_rate", 0.01, 1.0, log=True)
+  arguments = argparse.Namespace(config="smoke", out=tmp_path)
+  drawn, claims = [], []
+  tmp_path.mkdir(exist_ok=True)
+  studies = [sweep.open_study(arguments, [field], []) for _ in range(2)]
+  for study in studies:
+    trial, claim = sweep.ask(study, tmp_path, 2, seed=0)
+    drawn.append(field.suggest(trial))
+    claims.append(claim)
+  assert drawn[0] != drawn[1]
+  assert sweep.ask(studies[0], tmp_path, 2, seed=0) is None
+  for claim in claims:
+    claim.close()
+
+
+def test_a_folder_with_quotes_gives_a_config_that_can_be_read(
+  monkeypatch, tmp_path
+):
+  out = tmp_path / 'a "quoted" \\ folder'
+  arguments = ("--trials=1", f"--out={out}")
+  assert search(monkeypatch, tmp_path, [([0.5, 0.6], 0)], *arguments) == 0
+  best = configs.load(str(out / "best.py"))
+  assert 0.01 <= best.optimizer.learning_rate <= 1
 
 
 @pytest.mark.usefixtures("compile_once")
