@@ -58,7 +58,7 @@ def main() -> None:
   sweep_step = make_sweep_step(model.apply, preprocess=normalize)
   evaluate(eval_step, state, batches[:1], 1.0)
   sweep(sweep_step, state, batches[:2], [1.0])
-  ratios = np.geomspace(0.01, 1, args.ratios)
+  ratios = np.geomspace(0.01, 1, args.ratios).tolist()
   seconds = {"evaluations": 0.0, "sweep": 0.0}
   for i, ratio in enumerate(counted(ratios)):
     calls = {

@@ -1,6 +1,7 @@
 """Pointwise activations, by the names that configs use or as functions."""
 
 import functools
+import math
 from collections.abc import Callable
 
 import jax
@@ -144,6 +145,31 @@ ACTIVATIONS: dict[str, Activation] = {
   "s_relu": shifted_s,
   "s_jsrelu": functools.partial(shifted_s, base=j_squared_relu),
 }
+
+
+_FLAT = {
+  **dict.fromkeys(("relu", "jsrelu", "jsrelu_linear"), (-math.inf, 0.0)),
+  **dict.fromkeys(("s_relu", "s_jsrelu"), (-1.5, 1.5)),
+}
+
+
+def flat_part(
+  name: str | Activation, shift_x: float = 0.0
+) -> tuple[float, float] | None:
+  """Where an activation's derivative is 0, from and to; None for others.
+
+  Args:
+    name: as for :func:`get_activation`.
+    shift_x: by which it is moved along its argument.
+
+  Example:
+    >>> flat_part("relu"), flat_part("s_relu", 1.5), flat_part("gelu")
+    ((-inf, 0.0), (0.0, 3.0), None)
+  """
+  if callable(name) or name not in _FLAT:
+    return None
+  low, high = _FLAT[name]
+  return low + shift_x, high + shift_x
 
 
 def get_activation(name: str | Activation) -> Activation:

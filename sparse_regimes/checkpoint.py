@@ -169,10 +169,7 @@ def restore(
       of this template.
   """
   check_checkpoint(workdir, which)
-  device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
-  template = jax.tree.map(
-    lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=device), template
-  )
+  template = _on_default_device(template)
   with _make_manager(workdir, policy=None) as manager:
     reason = None
     for number in sorted(manager.all_steps(), reverse=True):
@@ -196,6 +193,51 @@ def restore(
       f"--workdir {workdir}: the {which} checkpoint is damaged or not of this"
       f" config ({reason})"
     )
+
+
+def kept_epochs(
+  workdir: epath.Path, log: Callable[[str], None] = print
+) -> dict[int, int]:
+  """The epochs of whose ends a run still has checkpoints, and their numbers.
+
+  Args:
+    workdir: the run's folder.
+    log: told what was skipped and why.
+
+  Raises:
+    InputError: if the run has no checkpoints.
+  """
+  check_checkpoint(workdir, "last")
+  epochs = {}
+  with _make_manager(workdir, policy=None) as manager:
+    for number in sorted(manager.all_steps()):
+      try:
+        journal = _read_journal(manager, number)
+      except DamagedError as error:
+        log(f"checkpoint  {number} is damaged: skipped ({error})")
+        continue
+      if journal.records and journal.records[-1]["step"] == journal.step:
+        epochs[len(journal.records)] = number
+  return epochs
+
+
+def restore_number(
+  workdir: epath.Path, number: int, template: TrainState
+) -> tuple[TrainState, Journal]:
+  """As :func:`restore`, a checkpoint by its number.
+
+  Raises:
+    DamagedError: if it is not what was saved.
+  """
+  with _make_manager(workdir, policy=None) as manager:
+    return _read(manager, number, _on_default_device(template))
+
+
+def _on_default_device(template: TrainState) -> TrainState:
+  device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+  return jax.tree.map(
+    lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=device), template
+  )
 
 
 def check_checkpoint(workdir: epath.Path, which: str) -> None:

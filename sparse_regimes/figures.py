@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -73,6 +74,13 @@ SWEEP = {
 SITES = {
   "Nonzero fraction, dense": "test_dense_sites",
   "Nonzero fraction, at the budget": "test_sparse_sites",
+}
+
+MEASURES = {
+  "Active fraction": ("active", "linear"),
+  "Outside the flat part": ("derivative", "linear"),
+  "Augmented flatness": ("flatness", "log"),
+  "Weight of sparsity in it": ("l0_coefficient", "log"),
 }
 
 SWEEP_SITES = {
@@ -230,6 +238,32 @@ def sweep_sites(rows: Sequence[Mapping[str, Any]], title: str) -> Figure:
   ax.set_title(title, fontsize=12)
   ax.grid(visible=False)
   figure.colorbar(image, ax=ax, pad=0.02)
+  return figure
+
+
+def measures(epochs: Sequence[Mapping[str, Any]], title: str) -> Figure:
+  """A measure of every site over epochs, a line each.
+
+  Args:
+    epochs: of :func:`sparse_regimes.measures.read_measures`.
+    title: of ``MEASURES``.
+  """
+  field, scale = MEASURES[title]
+  figure, (ax,) = _panels(1)
+  names = list(epochs[-1]["sites"])
+  for i, name in enumerate(names):
+    values = [row["sites"][name][field] for row in epochs]
+    ax.plot(
+      [row["epoch"] for row in epochs],
+      [math.nan if value is None else value for value in values],
+      color=colormaps["viridis"](0.9 * i / max(1, len(names) - 1)),
+      lw=1.4,
+      marker="o" if len(epochs) <= 40 else None,
+      markersize=3,
+    )
+  ax.set_title(title, fontsize=12)
+  ax.set_yscale(scale)
+  _over_epochs(ax)
   return figure
 
 

@@ -1,4 +1,4 @@
-"""Command line: train a config, evaluate a run at budgets, report on it."""
+"""Command line: train a config, look at a run, report on it."""
 
 import argparse
 import os
@@ -14,6 +14,7 @@ from sparse_regimes import config as configs
 from sparse_regimes import processes
 from sparse_regimes.budgets import sweep_runs
 from sparse_regimes.errors import InputError
+from sparse_regimes.over_epochs import measure_run
 from sparse_regimes.report import write_report
 from sparse_regimes.stopping import Stopped
 from sparse_regimes.summary import describe_summary
@@ -29,7 +30,7 @@ def _paths(text: str) -> list[epath.Path]:
   return [epath.Path(path) for path in text.split(",")]
 
 
-MODES = ("train", "eval", "report")
+MODES = ("train", "eval", "measure", "report")
 
 
 class _Parser(argparse.ArgumentParser):
@@ -71,6 +72,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     "--against", default=[], type=_paths, help="eval: more runs, by commas"
   )
   parser.add_argument("--checkpoint", default="best", help="eval: best or last")
+  parser.add_argument(
+    "--num_images", type=int, default=256, help="measure: of either split"
+  )
+  parser.add_argument(
+    "--hessian_samples",
+    type=int,
+    default=16,
+    help="measure: for its trace after the last epoch",
+  )
   processes_group = parser.add_argument_group(
     "several processes", "found by themselves on Cloud TPU"
   )
@@ -107,6 +117,14 @@ def _run(args: argparse.Namespace, overrides: Sequence[str]) -> None:
     raise InputError("--workdir must hold a run, got None")
   if args.mode == "report":
     print(f"written     {write_report(args.workdir)}")
+    return
+  if args.mode == "measure":
+    measure_run(
+      args.workdir,
+      overrides,
+      num_images=args.num_images,
+      hessian_samples=args.hessian_samples,
+    )
     return
   if args.mode == "eval":
     ratios = configs.parse_keep_ratios(args.keep_ratios)

@@ -14,6 +14,7 @@ from sparse_regimes.config import flatten
 from sparse_regimes.errors import InputError
 from sparse_regimes.files import write
 from sparse_regimes.journal import Record, read_records
+from sparse_regimes.measures import MEASURES_FILE, read_measures
 from sparse_regimes.metrics import skippable_share
 from sparse_regimes.pace import format_seconds
 from sparse_regimes.page import Block, Pictures, Pre, Table, Text, render
@@ -84,6 +85,7 @@ def write_report(workdir: epath.Path) -> epath.Path:
       )
     ],
     "Budget sweep": _sweep(workdir),
+    "Sparsity, flatness, spectra": _measures(workdir),
     "Config": [
       Table(("field", "value"), [(k, f"{v}") for k, v in config.items()])
     ],
@@ -258,6 +260,63 @@ def _sweep(workdir: epath.Path) -> list[Block]:
   ]
 
 
+def _measures(workdir: epath.Path) -> list[Block]:
+  if not (workdir / MEASURES_FILE).exists():
+    return [
+      Text("Not measured yet:"),
+      Pre(f"python -m sparse_regimes.main --mode=measure --workdir={workdir}"),
+    ]
+  content = read_measures(workdir)
+  epochs = content["epochs"]
+  last = epochs[-1]
+  return [
+    _pictures(
+      [
+        figures.measures(epochs, title)
+        for title, (field, _) in figures.MEASURES.items()
+        if any(site[field] is not None for site in last["sites"].values())
+      ],
+      "Dense, at the end of every epoch that has a checkpoint. A line a site,"
+      " from input (dark) to output (light).",
+    ),
+    Table(
+      ("epoch", "accuracy", "after FGSM", "sharpness", "trace of the Hessian"),
+      [
+        (
+          f"{row['epoch']}",
+          _share(row["accuracy"]),
+          _share(row["fgsm_accuracy"]),
+          _number(row["sharpness"]),
+          _number(row["hessian_trace"]),
+        )
+        for row in epochs
+      ],
+    ),
+    Text(
+      f"Of the first {content['num_images']} test images, before and after a"
+      " step of 1/255 up the loss; sharpness (radius 0.05) and Hessian on as"
+      " many training images."
+    ),
+    Table(
+      ("weights", "concentration", "near zero", "extreme ratio"),
+      [
+        (
+          name,
+          _number(entry["ratio"]),
+          _share(entry["near_zero"]),
+          _number(entry["extreme_ratio"]),
+        )
+        for name, entry in last["spectra"].items()
+      ],
+    ),
+    Text(
+      f"Eigenvalues of every weight matrix times its transpose, epoch"
+      f" {last['epoch']}: the factor that holds 80 % of those above 0.1, the"
+      " share of the others, largest over smallest."
+    ),
+  ]
+
+
 def _environment(workdir: epath.Path) -> list[Block]:
   path = workdir / ENVIRONMENT_FILE
   if not path.exists():
@@ -288,6 +347,10 @@ def _pictures(drawn: Sequence[Figure], caption: str) -> Pictures:
 
 def _share(value: float | None) -> str:
   return "unknown" if value is None else f"{value:.4f}"
+
+
+def _number(value: float | None) -> str:
+  return "" if value is None else f"{value:.4g}"
 
 
 def _difference(a: float | None, b: float | None) -> float | None:

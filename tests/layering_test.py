@@ -34,9 +34,9 @@ ROWS = [
   ["step", "journal"],
   ["factory", "trace"],
   ["config", "checkpoint", "writers", "figures"],
-  ["evaluate", "summary", "workdir", "pauses", "sweep"],
+  ["evaluate", "summary", "workdir", "pauses", "sweep", "measures"],
   ["report", "epoch", "past_run"],
-  ["budgets"],
+  ["budgets", "over_epochs"],
   ["train"],
   ["main"],
 ]

@@ -152,7 +152,9 @@ def search(monkeypatch, tmp_path, children, *arguments):
 
   monkeypatch.setattr(sweep, "start", start)
   monkeypatch.setattr(
-    sweep, "read_records", lambda p: [*map(json.loads, p.read_text().splitlines())]
+    sweep,
+    "read_records",
+    lambda p: [*map(json.loads, p.read_text().splitlines())],
   )
   return exit_code(
     lambda: sweep.sweep(

@@ -6,12 +6,18 @@ from sparse_regimes.analysis.flatness import (
   l0_coefficient,
   sharpness,
 )
+from sparse_regimes.analysis.measures import (
+  Measures,
+  measure_layer,
+  measure_layers,
+)
 from sparse_regimes.analysis.probe import Layer, probe
 from sparse_regimes.analysis.robustness import fgsm, fgsm_accuracy
 from sparse_regimes.analysis.sparsity import (
   active_fraction,
   effective_gradient_fractions,
   gradient_norms,
+  mean_norm,
   outside_flat,
 )
 from sparse_regimes.analysis.spectra import (
@@ -24,6 +30,7 @@ from sparse_regimes.analysis.spectra import (
 __all__ = [
   "Concentration",
   "Layer",
+  "Measures",
   "active_fraction",
   "augmented_flatness",
   "concentration",
@@ -34,6 +41,9 @@ __all__ = [
   "gram_eigenvalues",
   "hessian_trace",
   "l0_coefficient",
+  "mean_norm",
+  "measure_layer",
+  "measure_layers",
   "outside_flat",
   "probe",
   "sharpness",

@@ -101,6 +101,23 @@ def gradient_norms(gradient: jax.Array) -> tuple[jax.Array, jax.Array]:
   return jnp.mean(l1), jnp.mean(square)
 
 
+def mean_norm(gradient: jax.Array) -> jax.Array:
+  r"""Mean :math:`\lVert \cdot \rVert_2` of the vectors of the last axis.
+
+  Args:
+    gradient: ``[..., n]``.
+
+  Returns:
+    float32 scalar.
+
+  Example:
+    >>> print(mean_norm(jnp.array([[3.0, -4.0], [0.0, 0.0]])))
+    2.5
+  """
+  square = jnp.sum(jnp.square(gradient.astype(jnp.float32)), axis=-1)
+  return jnp.mean(jnp.sqrt(square))
+
+
 def _share(is_counted: jax.Array) -> jax.Array:
   # In integers: a float32 sum of ones stops growing at 2**24.
   count = jnp.count_nonzero(is_counted).astype(jnp.float32)

@@ -9,6 +9,9 @@ import numpy as np
 from sparse_regimes.errors import in_range
 from sparse_regimes.paths import by_path
 
+# Flax's names in an attention.
+_PER_HEAD = ("query", "key", "value")
+
 
 class Concentration(NamedTuple):
   r"""Of the eigenvalues of :math:`K K^T`.
@@ -85,10 +88,12 @@ def concentration(
 
 
 def spectra(params: Any) -> dict[str, Concentration]:
-  """The concentration of every matrix among parameters.
+  """The concentration of every weight matrix among parameters.
 
   Args:
-    params: a pytree; convolutions ``[h, w, d, n]`` are read as ``[h w d, n]``.
+    params: a pytree, in which weights are called ``kernel``. Convolutions
+      ``[h, w, d, n]`` are read as ``[h w d, n]``, what makes queries, keys and
+      values, ``[d, heads, n]``, as ``[d, heads n]``.
 
   Returns:
     By path, as ``block0_mlp/linear1/kernel``.
@@ -98,7 +103,14 @@ def spectra(params: Any) -> dict[str, Concentration]:
     ['head/kernel']
   """
   return {
-    name: concentration(gram_eigenvalues(leaf.reshape(-1, leaf.shape[-1])))
+    name: concentration(gram_eigenvalues(_matrix(name, leaf)))
     for name, leaf in by_path(params).items()
-    if leaf.ndim >= 2
+    if name.rpartition("/")[2] == "kernel"
   }
+
+
+def _matrix(name: str, kernel: jax.Array) -> jax.Array:
+  module = name.rpartition("/")[0].rpartition("/")[2]
+  if module in _PER_HEAD:
+    return kernel.reshape(len(kernel), -1)
+  return kernel.reshape(-1, kernel.shape[-1])

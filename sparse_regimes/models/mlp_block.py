@@ -36,7 +36,7 @@ class MLPBlock(nn.Module):
      A = \sigma(P) \odot M, \quad Z = A V^T + c
 
   An analysis sees X, P, A and Z under the names ``input``, ``pre``, ``hidden``
-  and ``output``.
+  and ``output``; the last only if there is a second linear.
 
   Attributes:
     width: n, of the hidden layer.
@@ -101,7 +101,8 @@ class MLPBlock(nn.Module):
       y = self._linear(self.features, "linear2")(y, train=train)
     if self.zeroth_bias == "output":
       y = ZerothBias(dtype=self.dtype, name="bias")(y)
-    return tap(self, "output", y), stats
+    # Without a second linear there is nothing behind the site to look at.
+    return (y if self.features is None else tap(self, "output", y)), stats
 
   def _activation(self, *, train: bool) -> str | Activation:
     """A name where there is one: ReLU has a faster mask."""

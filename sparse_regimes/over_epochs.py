@@ -1,0 +1,135 @@
+"""``--mode=measure``: sparsity, flatness and spectra over a run's epochs."""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax
+from etils import epath
+
+from sparse_regimes import factory
+from sparse_regimes.activations import flat_part
+from sparse_regimes.checkpoint import (
+  DamagedError,
+  kept_epochs,
+  restore_number,
+)
+from sparse_regimes.errors import InputError
+from sparse_regimes.measures import (
+  MEASURES_FILE,
+  measure_state,
+  read_measures,
+  write_measures,
+)
+from sparse_regimes.pace import format_seconds
+from sparse_regimes.past_run import load_config
+from sparse_regimes.report import write_report
+
+
+def measure_run(
+  workdir: epath.Path,
+  overrides: Sequence[str] = (),
+  *,
+  num_images: int = 256,
+  hessian_samples: int = 16,
+  log: Callable[[str], None] = print,
+) -> dict[str, Any]:
+  """Measures a run, dense, at the end of every epoch that it still has.
+
+  A run keeps its latest ``checkpoint.keep`` epochs, and the best. Sparsity,
+  flatness and sharpness are those of the first training images, robustness that
+  of the first test images. The trace of the Hessian costs several passes a
+  sample, so it is estimated for the last epoch alone.
+
+  Args:
+    workdir: of the run; gets ``measures.json``, and its page anew. Epochs that
+      are there already, with the same numbers, are not measured again.
+    overrides: of its config.
+    num_images: of either split, at least 1; at most as many as there are.
+    hessian_samples: at least 0; 0 leaves the trace out.
+    log: takes a line at a time.
+
+  Returns:
+    The content of the file: ``num_images``, ``hessian_samples`` and ``epochs``,
+    a dict each: ``epoch``, ``step``, ``keep_ratio`` (in force),
+    ``test_dense_accuracy`` (of all test images), ``fgsm_accuracy`` (a step of
+    1/255) beside ``accuracy`` of the same images, ``sharpness`` (radius 0.05),
+    ``sites`` (by name, of :class:`sparse_regimes.analysis.Measures`),
+    ``spectra`` (by path, of :class:`sparse_regimes.analysis.Concentration`),
+    and ``hessian_trace`` with its standard error ``hessian_error``, null but
+    for the last.
+
+  Raises:
+    InputError: if it is no run or has no checkpoint of an epoch's end, or for a
+      number that is out of range.
+  """
+  for name, number, least in (
+    ("--num_images", num_images, 1),
+    ("--hessian_samples", hessian_samples, 0),
+  ):
+    if number < least:
+      raise InputError(f"{name} must be at least {least}, got {number}")
+  config = load_config(workdir, "last", overrides)
+  kept = kept_epochs(workdir, log)
+  if not kept:
+    raise InputError(
+      f"--workdir must hold a checkpoint of an epoch's end, got {workdir}"
+    )
+  content = _begun(
+    workdir, {"num_images": num_images, "hessian_samples": hessian_samples}
+  )
+  rows = {row["epoch"]: row for row in content["epochs"]}
+  left = [epoch for epoch in kept if epoch not in rows]
+  if not left:
+    log(f"measured    every epoch kept in {workdir} before")
+    return content
+  data = factory.make_data(config, log)
+  parts = factory.make_parts(
+    config, num_classes=data.num_classes, steps_per_epoch=1
+  )
+  template = jax.eval_shape(
+    lambda: factory.make_state(config, parts, data.test_images.shape[1:])
+  )
+  flat = flat_part(config.model.activation, config.model.get("shift_x", 0.0))
+  started = time.monotonic()
+  for done, epoch in enumerate(left, start=1):
+    try:
+      state, journal = restore_number(workdir, kept[epoch], template)
+    except DamagedError as error:
+      log(f"checkpoint  {kept[epoch]} is damaged: skipped ({error})")
+      continue
+    last = epoch == config.train.epochs
+    record = journal.records[-1]
+    names = ("epoch", "step", "keep_ratio", "test_dense_accuracy")
+    rows[epoch] = {name: record[name] for name in names} | measure_state(
+      parts.model,
+      state,
+      data,
+      num_images=num_images,
+      flat=flat,
+      hessian_samples=hessian_samples if last else 0,
+    )
+    content["epochs"] = [rows[e] for e in sorted(rows)]
+    write_measures(workdir, content)
+    seconds = (time.monotonic() - started) / done * (len(left) - done)
+    log(
+      f"measured    epoch {epoch}: {_told(rows[epoch])};"
+      f" about {format_seconds(seconds)} left"
+    )
+  log(f"written     {MEASURES_FILE} in {workdir}")
+  log(f"written     {write_report(workdir)}")
+  return content
+
+
+def _begun(workdir: epath.Path, settings: dict[str, int]) -> dict[str, Any]:
+  if (workdir / MEASURES_FILE).exists():
+    content = read_measures(workdir)
+    if settings.items() <= content.items():
+      return content
+  return {**settings, "epochs": []}
+
+
+def _told(row: Mapping[str, Any]) -> str:
+  sites = row["sites"].values()
+  active = sum(site["active"] for site in sites) / max(1, len(sites))
+  return f"active {active:.4f}, FGSM accuracy {row['fgsm_accuracy']:.4f}"

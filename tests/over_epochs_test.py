@@ -1,0 +1,263 @@
+"""``--mode=measure`` on a real run, and the study that draws on it."""
+
+import copy
+import csv
+import json
+import shutil
+
+import flat_minima
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from command import exit_code
+from etils import epath
+
+from sparse_regimes import analysis, factory
+from sparse_regimes import config as configs
+from sparse_regimes.activations import flat_part, get_activation, shifted
+from sparse_regimes.checkpoint import kept_epochs, restore_number
+from sparse_regimes.data.dataset import normalize
+from sparse_regimes.errors import InputError
+from sparse_regimes.main import main
+from sparse_regimes.measures import MEASURES_FILE, read_measures
+from sparse_regimes.over_epochs import measure_run
+
+SMALL = (
+  "data.name=cifar10_mini",
+  "train.epochs=3",
+  "train.batch_size=256",
+  "eval.batch_size=256",
+  "model.name=residual_mlp",
+  "model.width=16",
+  "model.depth=2",
+  "checkpoint.keep=9",
+)
+
+
+def measure(workdir, **arguments):
+  arguments = {"num_images": 32, "hessian_samples": 2} | arguments
+  return measure_run(epath.Path(workdir), log=lambda _: None, **arguments)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+  """A run of three epochs and its measures."""
+  workdir = tmp_path_factory.mktemp("runs") / "mlp"
+  overrides = [f"--config.{override}" for override in SMALL]
+  arguments = ["--config=mlp_vanilla", f"--workdir={workdir}", *overrides]
+  with jax.numpy_dtype_promotion("standard"):
+    assert main(arguments) == 0
+    code = main(
+      [
+        *("--mode=measure", f"--workdir={workdir}"),
+        *("--num_images=32", "--hessian_samples=2"),
+      ]
+    )
+  assert code == 0
+  return workdir
+
+
+@pytest.fixture
+def copied(run, tmp_path):
+  return epath.Path(shutil.copytree(run, tmp_path / "run"))
+
+
+def test_every_epoch_is_measured(run):
+  content = read_measures(epath.Path(run))
+  assert [row["epoch"] for row in content["epochs"]] == [1, 2, 3]
+  records = [
+    json.loads(line)
+    for line in (run / "metrics.jsonl").read_text().split("\n")
+    if line
+  ]
+  for row, record in zip(content["epochs"], records, strict=True):
+    assert row["step"] == record["step"]
+    assert row["test_dense_accuracy"] == record["test_dense_accuracy"]
+    assert list(row["sites"]) == ["block0/site", "block1/site"]
+    assert set(row["spectra"]) == {
+      "stem/kernel",
+      "block0/linear1/kernel",
+      "block1/linear1/kernel",
+      "head/kernel",
+    }
+  traces = [row["hessian_trace"] for row in content["epochs"]]
+  assert traces[:2] == [None, None]
+  assert traces[2] is not None
+  page = (run / "report.html").read_text()
+  assert "Augmented flatness" in page or "A line a site" in page
+  assert "block1/linear1/kernel" in page
+
+
+def test_they_are_those_of_the_checkpoint(run):
+  """The last epoch again, from its parameters and the pure functions."""
+  workdir = epath.Path(run)
+  config = configs.load(str(run / "config.json"))
+  data = factory.make_data(config, print)
+  parts = factory.make_parts(config, num_classes=10, steps_per_epoch=1)
+  with jax.numpy_dtype_promotion("standard"):
+    template = jax.eval_shape(
+      lambda: factory.make_state(config, parts, data.test_images.shape[1:])
+    )
+  kept = kept_epochs(workdir)
+  assert sorted(kept) == [1, 2, 3]
+  state, journal = restore_number(workdir, kept[3], template)
+  assert len(journal.records) == 3
+  layers = analysis.probe(
+    parts.model.apply,
+    state.variables,
+    normalize(data.train_images[:32]),
+    data.train_labels[:32],
+  )
+  row = read_measures(workdir)["epochs"][-1]
+  for name, layer in layers.items():
+    got = row["sites"][name]
+    hidden, pre = np.asarray(layer.hidden), np.asarray(layer.pre)
+    assert got["active"] == pytest.approx(np.mean(np.abs(hidden) > 1e-6))
+    assert got["derivative"] == pytest.approx(np.mean(pre > 0))
+    eta = np.asarray(layer.pre_gradient, np.float64)
+    norms = np.square(eta).sum(-1)
+    assert got["eta_square"] == pytest.approx(norms.mean(), rel=1e-4)
+    x = np.square(np.asarray(layer.input, np.float64)).sum(-1)
+    flatness = np.mean(norms * x)
+    assert got["flatness"] == pytest.approx(flatness, rel=1e-4)
+    # What no second linear reads has no output.
+    assert got["output_gradient"] is None
+    assert got["flatness_behind"] is None
+  kernel = np.asarray(state.params["block0"]["linear1"]["kernel"], np.float64)
+  eigenvalues = np.linalg.eigvalsh(kernel.T @ kernel)
+  near_zero = row["spectra"]["block0/linear1/kernel"]["near_zero"]
+  assert near_zero == pytest.approx(np.mean(eigenvalues <= 0.1))
+  logits, _ = parts.model.apply(
+    state.variables, normalize(data.test_images[:32]), 1.0
+  )
+  right = np.mean(np.argmax(logits, -1) == data.test_labels[:32])
+  assert row["accuracy"] == pytest.approx(right)
+
+
+def test_what_is_measured_is_not_measured_again(copied):
+  path = copied / MEASURES_FILE
+  content = json.loads(path.read_text())
+  content["epochs"][0]["sharpness"] = 123.0
+  del content["epochs"][1]
+  path.write_text(json.dumps(content))
+  again = measure(copied)
+  assert [row["epoch"] for row in again["epochs"]] == [1, 2, 3]
+  assert again["epochs"][0]["sharpness"] == 123.0
+  # Of other images it is another measure.
+  other = measure(copied, num_images=16)
+  assert other["epochs"][0]["sharpness"] != 123.0
+  assert other == read_measures(copied)
+
+
+def test_a_damaged_checkpoint_is_skipped(copied):
+  number = kept_epochs(copied)[2]
+  for path in (copied / "checkpoints" / str(number) / "state").glob("d/*"):
+    path.write_bytes(b"damaged")
+  (copied / MEASURES_FILE).unlink()
+  said = []
+  content = measure_run(
+    copied, num_images=16, hessian_samples=0, log=said.append
+  )
+  assert [row["epoch"] for row in content["epochs"]] == [1, 3]
+  assert any("is damaged: skipped" in line for line in said)
+  assert content["epochs"][-1]["hessian_trace"] is None
+
+
+@pytest.mark.parametrize(
+  ("arguments", "message"),
+  [
+    ({"num_images": 0}, "--num_images must be at least 1, got 0"),
+    ({"hessian_samples": -1}, "--hessian_samples must be at least 0, got -1"),
+  ],
+)
+def test_numbers_out_of_range(run, arguments, message):
+  with pytest.raises(InputError, match=message):
+    measure(run, **arguments)
+
+
+def test_folders_that_hold_no_run(tmp_path, capsys):
+  assert main(["--mode=measure", f"--workdir={tmp_path}"]) == 2
+  assert "--workdir must hold a run" in capsys.readouterr().err
+  assert main(["--mode=measure"]) == 2
+
+
+@pytest.mark.parametrize(
+  "damage",
+  [
+    lambda c: c["epochs"].clear(),
+    lambda c: c["epochs"].reverse(),
+    lambda c: c["epochs"][0].pop("sites"),
+    lambda c: c["epochs"][0].update(sharpness="high"),
+    lambda c: c["epochs"][1]["spectra"].update(a=3),
+    lambda c: c.pop("epochs"),
+    lambda c: c["epochs"][2]["sites"]["block0/site"].update(active=[[]] * 5000),
+  ],
+)
+def test_measures_that_cannot_be_read(run, tmp_path, damage):
+  content = copy.deepcopy(read_measures(epath.Path(run)))
+  damage(content)
+  (tmp_path / MEASURES_FILE).write_text(json.dumps(content))
+  with pytest.raises(InputError, match="--mode=measure makes it anew"):
+    read_measures(epath.Path(tmp_path))
+
+
+@pytest.mark.parametrize("name", ["relu", "jsrelu", "jsrelu_linear", "s_relu"])
+@pytest.mark.parametrize("shift", [0.0, 1.6, -1.6])
+def test_the_flat_part_is_where_the_slope_is_zero(name, shift):
+  low, high = flat_part(name, shift)
+  function = shifted(get_activation(name), shift, 0.5)
+  x = jnp.linspace(-6.0, 6.0, 241) + 0.011
+  slope = jax.vmap(jax.grad(lambda v: function(v)))(x)
+  np.testing.assert_array_equal(slope == 0, (x >= low) & (x <= high))
+
+
+def test_a_study_compares_by_seed(run, tmp_path):
+  rows = read_measures(epath.Path(run))["epochs"]
+  study = flat_minima.STUDIES["flatness"]
+  better = copy.deepcopy(rows)
+  for site in better[-1]["sites"].values():
+    site["active"] /= 2
+  first, second = study.arms
+  measured = {first: {0: rows, 1: rows}, second: {0: better, 1: better}}
+  text = flat_minima.write_all(tmp_path, "flatness", measured, 6, "a command")
+  assert text.startswith("PARTIAL: 4 of 6 runs finished")
+  active = np.mean([s["active"] for s in rows[-1]["sites"].values()])
+  assert f"| {active:.4g} ± 0 |" in text
+  assert f"| minus {first} |  | {-active / 2:+.3g} [" in text
+  with open(tmp_path / "flatness.csv") as file:
+    lines = list(csv.DictReader(file))
+  assert len(lines) == 12
+  assert (tmp_path / "flatness.png").stat().st_size > 10_000
+
+
+def test_every_study_can_be_told_of_this_run(run, tmp_path):
+  rows = read_measures(epath.Path(run))["epochs"]
+  for name, study in flat_minima.STUDIES.items():
+    measured = {label: {0: rows} for label in study.arms}
+    flat_minima.write_all(tmp_path, name, measured, len(measured), "c")
+    assert (tmp_path / f"{name}.png").exists()
+    # Every arm is a config, small and full.
+    for spec in study.arms.values():
+      config, *overrides = spec.split("+")
+      for size in (config, flat_minima.FULL[config]):
+        configs.load(size, overrides)
+
+
+@pytest.mark.parametrize(
+  ("arguments", "message"),
+  [
+    ([], "required: --study"),
+    (["--study=all"], "--study must be one of modules, shifted"),
+    (["--study=modules", "--seeds=x"], "--seeds must be a number"),
+    (["--study=modules", "--jobs=0"], "--jobs must be from 1"),
+    (["--study=modules", "--num_images=0"], "--num_images must be at least"),
+    (["--study=modules", "--config.model.nome=3"], "model has no field"),
+  ],
+)
+def test_bad_input_is_a_line(tmp_path, capsys, arguments, message):
+  arguments = [*arguments, f"--out={tmp_path / 'out'}"]
+  assert exit_code(lambda: flat_minima.flat_minima(arguments)) == 2
+  (line,) = capsys.readouterr().err.splitlines()
+  assert message in line
+  assert not (tmp_path / "out").exists()
