@@ -4,6 +4,7 @@ import importlib.metadata
 import json
 import os
 import platform
+import random
 import statistics
 import subprocess
 import sys
@@ -36,15 +37,18 @@ def counted(items: Sequence[T]) -> Iterator[T]:
 def interleaved_milliseconds(
   calls: dict[str, Callable[[], Any]], *, rounds: int
 ) -> dict[str, float]:
-  """The median time of each call, the calls taking turns.
+  """The median time of each call, the calls taking turns in changing order.
 
-  Turns make ratios mean something on a machine whose speed wanders.
+  Turns make ratios mean something on a machine whose speed wanders, and no call
+  always has the caches that the same other one left.
   """
   for call in calls.values():
     jax.block_until_ready(call())
   seconds: dict[str, list[float]] = {name: [] for name in calls}
+  order = random.Random(0)
   for _ in range(rounds):
-    for name, call in calls.items():
+    for name in order.sample(list(calls), len(calls)):
+      call = calls[name]
       started = time.perf_counter()
       jax.block_until_ready(call())
       seconds[name].append(time.perf_counter() - started)

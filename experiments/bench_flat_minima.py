@@ -1,0 +1,135 @@
+"""Times measures against the backward pass they ride on, and modules in a step.
+
+Usage:
+  python experiments/bench_flat_minima.py [--rounds=15] [--batch_size=64]
+
+First, for a small vision transformer and the residual MLP, everything of
+``analysis.measure_layers`` against loss and gradients of the parameters on the
+same images. Then a training step of each with the modules of the second paper
+against the same step without them. Programs take turns, so that quotients hold
+on a noisy machine. Writes ``results/bench_flat_minima-PLATFORM.json``.
+"""
+
+import argparse
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from bench import counted, interleaved_milliseconds, write_results
+
+from sparse_regimes import TrainState, analysis, factory, make_train_step
+from sparse_regimes import config as configs
+from sparse_regimes.data.dataset import normalize
+from sparse_regimes.losses import cross_entropy
+
+BASES = {"vision_transformer": "cpu_vit", "residual_mlp": "mlp_vanilla"}
+# Each module alone, and all of them.
+MODULES = {
+  "zeroth bias": ("model.zeroth_bias=input",),
+  "restricted layer norm": ("model.norm=restricted",),
+  "J-SquaredReLU": ("model.activation=jsrelu",),
+  "all three": (
+    "model.zeroth_bias=input",
+    "model.norm=restricted",
+    "model.activation=jsrelu",
+  ),
+  "synaptic noise": ("model.noise=0.1",),
+}
+
+
+def make(config: Any, batch_size: int) -> tuple[Any, Any, Any]:
+  """The parts, a state and a batch of a config."""
+  parts = factory.make_parts(config, num_classes=10, steps_per_epoch=1)
+  images = jax.random.randint(
+    jax.random.key(0), (batch_size, 32, 32, 3), 0, 256
+  )
+  batch = {
+    "images": images.astype(jnp.uint8),
+    "labels": jnp.arange(batch_size) % 10,
+  }
+  return parts, factory.make_state(config, parts, images.shape[1:]), batch
+
+
+def step_of(config: Any, batch_size: int) -> Any:
+  """A training step, as a function of no arguments."""
+  parts, state, batch = make(config, batch_size)
+  step = make_train_step(
+    parts.model.apply,
+    parts.tx,
+    parts.controller,
+    preprocess=normalize,
+    donate_state=False,
+  )
+  return functools.partial(step, state, batch)
+
+
+def measuring(config: Any, batch_size: int) -> dict[str, Any]:
+  """The measures and a backward pass, as functions of no arguments."""
+  parts, state, batch = make(config, batch_size)
+  apply = parts.model.apply
+
+  @jax.jit
+  def backward(state: TrainState, batch: Any) -> Any:
+    def loss(params: Any) -> jax.Array:
+      variables = {**state.variables, "params": params}
+      logits, _ = apply(variables, normalize(batch["images"]), 1.0)
+      return jnp.mean(cross_entropy(logits, batch["labels"]))
+
+    return jax.value_and_grad(loss)(state.params)
+
+  @jax.jit
+  def measures(state: TrainState, batch: Any) -> Any:
+    return analysis.measure_layers(
+      apply,
+      state.variables,
+      normalize(batch["images"]),
+      batch["labels"],
+      flat=(-jnp.inf, 0.0),
+    )
+
+  return {
+    "backward pass": functools.partial(backward, state, batch),
+    "measures": functools.partial(measures, state, batch),
+  }
+
+
+def main() -> None:
+  parser = argparse.ArgumentParser(description=__doc__)
+  parser.add_argument("--rounds", type=int, default=15)
+  parser.add_argument("--batch_size", type=int, default=64)
+  args = parser.parse_args()
+  rows: list[dict[str, Any]] = []
+  for network, base in counted([*BASES.items()]):
+    times = interleaved_milliseconds(
+      measuring(configs.load(base), args.batch_size), rounds=args.rounds
+    )
+    quotient = times["measures"] / times["backward pass"]
+    row: dict[str, Any] = {
+      "network": network,
+      "batch_size": args.batch_size,
+      "milliseconds": times,
+      "measures_over_backward": quotient,
+    }
+    print(f"{network}: measures take {quotient:.2f} times a backward pass")
+    calls = {"plain": step_of(configs.load(base), args.batch_size)} | {
+      name: step_of(configs.load(base, overrides), args.batch_size)
+      for name, overrides in MODULES.items()
+    }
+    steps = interleaved_milliseconds(calls, rounds=args.rounds)
+    row["step_milliseconds"] = steps
+    row["step_over_plain"] = {
+      name: steps[name] / steps["plain"] for name in MODULES
+    }
+    for name, value in row["step_over_plain"].items():
+      print(f"{network}: a step with {name} takes {value:.3f} times as long")
+    rows.append(row)
+  write_results(
+    f"bench_flat_minima-{jax.default_backend()}",
+    rows,
+    ["jax", "jaxlib", "flax"],
+  )
+
+
+if __name__ == "__main__":
+  main()
