@@ -73,3 +73,13 @@ def test_seeds_together():
   page = (ROOT / "docs" / "experiments.md").read_text()
   for row in rows("bench_seeds-cpu"):
     assert f"{row['together_over_one_by_one']:.2f} times" in page
+
+
+def test_flat_minima():
+  page = (ROOT / "docs" / "flat_minima.md").read_text()
+  for row in rows("bench_flat_minima-cpu"):
+    assert f"{row['measures_over_backward']:.2f} times" in page
+    assert row["measures_over_backward"] < 2
+    (line,) = (s for s in page.splitlines() if f"| {row['network']} |" in s)
+    cells = [cell.strip() for cell in line.split("|")[2:-1]]
+    assert cells == [f"{v:.3f}" for v in row["step_over_plain"].values()]

@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import pytest
 
 ROOT = Path(__file__).parent.parent
@@ -23,10 +24,26 @@ def test_the_example_for_other_projects_runs(capsys):
   assert capsys.readouterr().out
 
 
-def test_every_link_leads_somewhere():
-  for target in re.findall(r"\]\(([^)]+)\)", README):
+def test_the_example_of_the_projections_runs():
+  page = (ROOT / "docs" / "flat_minima.md").read_text()
+  (code,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+  names: dict = {}
+  exec(compile(code, "flat_minima.md", "exec"), names)
+  params = names["params"]
+  grads = jax.tree.map(jnp.ones_like, params)
+  with jax.numpy_dtype_promotion("standard"):
+    updates, _ = names["tx"].update(grads, names["state"], params)
+  assert jnp.all(params["norm"]["scale"] + updates["norm"]["scale"] >= 1)
+
+
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_link_leads_somewhere(page):
+  for target in re.findall(r"\]\(([^)]+)\)", page.read_text()):
     if not target.startswith("https://"):
-      assert (ROOT / target).exists(), target
+      assert (page.parent / target).exists(), target
 
 
 def test_every_config_named_exists():
