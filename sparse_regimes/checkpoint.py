@@ -162,7 +162,8 @@ def restore(
     log: told what was skipped and why.
 
   Returns:
-    The state, on the default device, and the journal up to it.
+    The state, where the template's shardings say or else on the default device,
+    and the journal up to it.
 
   Raises:
     InputError: if the run has no such checkpoint, or it cannot be read as one
@@ -234,10 +235,14 @@ def restore_number(
 
 
 def _on_default_device(template: TrainState) -> TrainState:
-  device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
-  return jax.tree.map(
-    lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=device), template
-  )
+  """Where the template does not say otherwise."""
+  device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+
+  def describe(x: Any) -> jax.ShapeDtypeStruct:
+    said = x.sharding if isinstance(x, jax.ShapeDtypeStruct) else None
+    return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=said or device)
+
+  return jax.tree.map(describe, template)
 
 
 def check_checkpoint(workdir: epath.Path, which: str) -> None:

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import optax
 from etils import epath
+from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from sparse_regimes import config as configs
@@ -17,7 +18,7 @@ from sparse_regimes.checkpoint import check_checkpoint, restore
 from sparse_regimes.data.dataset import Dataset
 from sparse_regimes.errors import InputError
 from sparse_regimes.journal import Journal
-from sparse_regimes.mesh import make_mesh
+from sparse_regimes.mesh import described, state_shardings
 from sparse_regimes.paths import by_path, name_of
 from sparse_regimes.state import TrainState
 from sparse_regimes.workdir import CONFIG_FILE
@@ -31,7 +32,7 @@ class PastRun:
     config: of the run, with overrides.
     parts: its static objects.
     data: that it was trained on.
-    state: on the default device.
+    state: on the default device, or on every one of a mesh.
     journal: up to the checkpoint.
   """
 
@@ -70,6 +71,7 @@ def load_run(
   config: ConfigDict,
   which: str,
   log: Callable[[str], None],
+  mesh: Mesh | None = None,
 ) -> PastRun:
   """A checkpoint with all that it needs.
 
@@ -78,6 +80,7 @@ def load_run(
     config: of :func:`load_config`.
     which: ``best`` or ``last``.
     log: takes a line at a time.
+    mesh: on which every device gets the state; None is the default device.
 
   Raises:
     InputError: if there is no such checkpoint or it cannot be read.
@@ -89,6 +92,9 @@ def load_run(
   template = jax.eval_shape(
     lambda: factory.make_state(config, parts, data.test_images.shape[1:])
   )
+  if mesh is not None:
+    shardings = state_shardings(template, mesh, "replicated")
+    template = described(template, shardings)
   state, journal = restore(workdir, which, template, log)
   return PastRun(config, parts, data, state, journal)
 
@@ -134,6 +140,7 @@ def start_from(
   workdir: epath.Path,
   state: TrainState,
   tx: optax.GradientTransformation,
+  mesh: Mesh,
   log: Callable[[str], None],
 ) -> TrainState:
   """The state with the parameters of another run's best checkpoint.
@@ -142,15 +149,14 @@ def start_from(
     workdir: the other run's folder.
     state: before the first step.
     tx: the optimizer of ``state``.
+    mesh: of the new run.
     log: takes a line at a time.
 
   Raises:
     InputError: if there is no such checkpoint, or it is of another network.
   """
   config = load_config(workdir, "best", argument="train.start_from")
-  # It comes to one device, whatever mesh the new run is on.
-  with jax.set_mesh(make_mesh(1, num_devices=1)):
-    past = load_run(workdir, config, "best", log)
+  past = load_run(workdir, config, "best", log, mesh)
   try:
     params, new = adopt(state.params, jax.device_get(past.state.params))
   except ValueError as error:

@@ -126,7 +126,7 @@ def train(
     if restored is None:
       processes.on_first(lambda: check_no_records(workdir))
       if config.train.start_from:
-        state = start_from(past, state, parts.tx, log)
+        state = start_from(past, state, parts.tx, mesh, log)
       state, journal = place_state(state, shardings), Journal()
     else:
       state, journal = restored

@@ -72,6 +72,24 @@ def test_two_train_and_stop_together_and_one_goes_on(tmp_path):
       np.testing.assert_allclose(record[name], expected[name], rtol=0.05)
 
 
+def test_two_start_from_what_one_trained(tmp_path):
+  run(tmp_path / "one", "--config.train.epochs=1")
+  arguments = (
+    "--config.train.epochs=1",
+    "--config.optimizer.learning_rate=0.0",
+    f"--config.train.start_from={tmp_path / 'one'}",
+  )
+  first, second = start_two(tmp_path / "two", *arguments)
+  outputs = [p.communicate(timeout=200) for p in (first, second)]
+  assert [p.returncode for p in (first, second)] == [0, 0], outputs
+  assert (
+    f"start from  {tmp_path / 'one'}, epoch 1; new: nothing" in (outputs[0][0])
+  )
+  # The one's parameters, which no step has moved.
+  (before,), (after,) = map(records_of, (tmp_path / "one", tmp_path / "two"))
+  assert after["test_dense_accuracy"] == before["test_dense_accuracy"]
+
+
 def test_one_that_dies_ends_the_other(tmp_path):
   first, second = start_two(tmp_path, "--config.train.epochs=1000")
   read_until(first, "epoch ")
