@@ -354,14 +354,19 @@ def _parse(config: ConfigDict, field: str, text: str) -> Any:
 
 def _typed(config: ConfigDict, field: str, value: Any) -> Any:
   """``value`` if it has the type of the field's default."""
-  kind = type(_default(config, field))
+  default = _default(config, field)
+  kind = type(default)
+  # An empty one takes numbers of either kind.
+  items = (int,) if kind is tuple and default else (int, float)
   if kind is float and type(value) is int:
     value = float(value) if abs(value) < 2**63 else float("inf")
   if kind is tuple and isinstance(value, (list, tuple)):
     value = tuple(value)
-    if all(type(item) is int for item in value):
+    if all(type(item) in items for item in value):
       return value
   elif type(value) is kind:
     return value
-  takes = "a tuple of int" if kind is tuple else kind.__name__
+  takes = kind.__name__
+  if kind is tuple:
+    takes = f"a tuple of {items[-1].__name__}"
   raise InputError(f"{field} must be {takes}, got {value!r}")

@@ -42,6 +42,15 @@ def test_random_ratios_are_uniform_in_their_logarithm():
   assert not np.isclose(other, drawn[:50]).any()
 
 
+def test_random_ratios_of_given_quantiles():
+  quantiles = (0.2, 0.3, 0.9, 1.0, 1.0)
+  controller = controllers.random_ratio(quantiles=quantiles)
+  drawn = ratios(controller, np.zeros(4000))
+  got = np.quantile(drawn, np.linspace(0, 1, 5))
+  np.testing.assert_allclose(got, quantiles, atol=0.03)
+  assert np.mean(drawn == 1.0) == pytest.approx(0.25, abs=0.03)
+
+
 def test_a_draw_lasts_until_the_next_decision():
   drawn = ratios(controllers.random_ratio(decide_every=5), np.zeros(24))
   assert (drawn[:4] == 1).all()
@@ -57,6 +66,9 @@ def test_a_draw_lasts_until_the_next_decision():
     (lambda: controllers.cosine(keep_min=0.9, keep_max=0.5), "keep_min must"),
     (lambda: controllers.random_ratio(keep_min=0.0), "keep_min must be in"),
     (lambda: controllers.random_ratio(decide_every=0), "decide_every must"),
+    (lambda: controllers.random_ratio(quantiles=(0.5,)), "at least two"),
+    (lambda: controllers.random_ratio(quantiles=(0.5, 0.4)), "do not fall"),
+    (lambda: controllers.random_ratio(quantiles=(0.0, 1.0)), "quantiles must"),
   ],
 )
 def test_bad_arguments_are_named(make, message):
