@@ -41,6 +41,10 @@ _SWEEPS: tuple[dict[str, Any], ...] = (
   {"color": "#d1495b", "linestyle": "--", "marker": "s"},
   {"color": "#2a7f62", "linestyle": "-.", "marker": "^"},
   {"color": "#8c6bb1", "linestyle": ":", "marker": "D"},
+  {"color": "#d98324", "linestyle": (0, (5, 1, 1, 1, 1, 1)), "marker": "v"},
+  {"color": "#6b4f3a", "linestyle": (0, (8, 2)), "marker": "P"},
+  {"color": "#4a9ec4", "linestyle": (0, (1, 2)), "marker": "X"},
+  {"color": "#777777", "linestyle": (0, (3, 3)), "marker": "*"},
 )
 _COLLAPSE: dict[str, Any] = {"color": "#d1495b", "alpha": 0.18, "lw": 0}
 # More marks than this are a grey band, not marks.
