@@ -83,3 +83,10 @@ def test_flat_minima():
     (line,) = (s for s in page.splitlines() if f"| {row['network']} |" in s)
     cells = [cell.strip() for cell in line.split("|")[2:-1]]
     assert cells == [f"{v:.3f}" for v in row["step_over_plain"].values()]
+
+
+def test_the_sweep():
+  (row,) = rows("bench_sweep-cpu")
+  assert (row["images"], row["ratios"]) == (10_000, 20)
+  (line,) = (s for s in PAGE.splitlines() if "budget sweep," in s)
+  assert f"| {row['sweep_over_evaluations']:.3f} | 1.15 |" in line
