@@ -3,7 +3,7 @@
 Claim:    the arm that the others are compared with, image for image.
 Command:  python -m sparse_regimes.main --config=configs/cpu_dense.py
 Cost:     2 to 4 minutes on two CPU cores.
-Expected: experiments/results/cpu_scale/README.md tells how far the study is.
+Expected: 0.525 dense test accuracy (mean of 5 seeds).
 """
 
 from ml_collections import ConfigDict

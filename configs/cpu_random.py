@@ -3,7 +3,7 @@
 Claim:    many budgets, but no order and no feedback.
 Command:  python -m sparse_regimes.main --config=configs/cpu_random.py
 Cost:     2 to 4 minutes on two CPU cores.
-Expected: experiments/results/cpu_scale/README.md tells how far the study is.
+Expected: 0.494 dense test accuracy (mean of 5 seeds; dense arm 0.525).
 """
 
 from ml_collections import ConfigDict

@@ -1,7 +1,14 @@
 """Numbers in the pages of results are those of the files beside them."""
 
+import csv
 import json
 from pathlib import Path
+
+import numpy as np
+import pytest
+from paired import estimate, sign_flip_p
+
+from sparse_regimes import config as configs
 
 RESULTS = Path(__file__).parent.parent / "experiments" / "results"
 
@@ -20,3 +27,99 @@ def test_the_constants():
     assert row in page
   best = max(ratios, key=lambda r: accuracy[r, 100] + accuracy[r, 101])
   assert f"{best} was chosen" in page
+
+
+CPU_SCALE = RESULTS / "cpu_scale"
+
+
+def runs_of(folder):
+  """Dense accuracy by arm and seed."""
+  found = {}
+  with open(folder / "runs.csv") as file:
+    for row in csv.DictReader(file):
+      accuracy = float(row["dense accuracy"])
+      found.setdefault(row["arm"], {})[int(row["seed"])] = accuracy
+  return found
+
+
+def test_the_cpu_scale_table_follows_from_the_runs():
+  page = (CPU_SCALE / "README.md").read_text()
+  runs = runs_of(CPU_SCALE)
+  dense = runs["cpu_dense"]
+  assert set(dense) == {0, 1, 2, 3, 4}
+  for arm, by_seed in runs.items():
+    assert set(by_seed) == set(dense)
+    (line,) = (s for s in page.splitlines() if s.startswith(f"| {arm} |"))
+    got = estimate([*by_seed.values()])
+    assert f"| {got.mean:.4f} ± {got.sd:.4f} [{got.low:.4f}, " in line
+    if arm == "cpu_dense":
+      continue
+    differences = [by_seed[seed] - dense[seed] for seed in dense]
+    got = estimate(differences)
+    cell = f"{got.mean:.4f} ± {got.sd:.4f} [{got.low:.4f}, {got.high:.4f}]"
+    assert cell in line
+    assert f"| {sign_flip_p(differences):.4f} |" in line
+    # What the text says of it.
+    if arm in ("cpu_strategy1", "cpu_strategy2", "cpu_random"):
+      assert f"{abs(got.mean):.4f}" in page.partition("| arm |")[0]
+
+
+LABELS = {
+  "cpu_dense": "dense",
+  "cpu_strategy1": "Strategy 1",
+  "cpu_strategy2": "Strategy 2 (our reading)",
+  "cpu_constant": "best constant ratio",
+  "cpu_random": "random ratio each step",
+}
+
+
+def test_the_readme_and_the_configs_tell_the_same():
+  readme = (RESULTS.parent.parent / "README.md").read_text()
+  runs = runs_of(CPU_SCALE)
+  shipped = configs.shipped_configs()
+  for arm, label in LABELS.items():
+    got = estimate([*runs[arm].values()])
+    (line,) = (s for s in readme.splitlines() if s.startswith(f"| {label} |"))
+    assert f"| {got.mean:.4f} ± {got.sd:.4f} |" in line
+    assert f"Expected: {got.mean:.3f} dense" in shipped[arm].read_text()
+    if arm != "cpu_dense":
+      differences = [
+        runs[arm][seed] - runs["cpu_dense"][seed] for seed in range(5)
+      ]
+      got = estimate(differences)
+      assert f"| {got.mean:.4f} [{got.low:.4f}, {got.high:.4f}] |" in line
+
+
+def test_the_cpu_scale_sweep():
+  page = (CPU_SCALE / "README.md").read_text()
+  accuracy = {}
+  with open(CPU_SCALE / "sweep_seed0.csv") as file:
+    for row in csv.DictReader(file):
+      ratio = round(float(row["keep_ratio"]), 3)
+      accuracy[row["arm"], ratio] = float(row["accuracy"])
+  for ratio in (0.034, 0.113):
+    for arm in ("cpu_random", "cpu_dense", "cpu_strategy1"):
+      assert f"{accuracy[arm, ratio]:.4f}" in page
+  readme = (RESULTS.parent.parent / "README.md").read_text()
+  for arm in ("cpu_random", "cpu_dense"):
+    assert f"{accuracy[arm, 0.034]:.4f}" in readme
+  price = accuracy["cpu_dense", 1.0] - accuracy["cpu_random", 1.0]
+  assert f"The price is {price:.4f}" in page
+
+
+def test_the_budgets_of_strategy1_are_those_of_the_matched_control():
+  pooled = []
+  with open(CPU_SCALE / "strategy1_budgets.csv") as file:
+    rows = [*csv.DictReader(file)]
+  for seed in range(5):
+    moves = [row for row in rows if row["seed"] == str(seed)]
+    first = [int(row["first_step"]) for row in moves]
+    lasted = np.diff([*first, 20 * (4000 // 64) + 1])
+    pooled += np.repeat(
+      [float(r["keep_ratio"]) for r in moves], lasted
+    ).tolist()
+  page = (CPU_SCALE / "README.md").read_text()
+  assert f"{100 * np.mean(np.array(pooled) > 0.4):.0f} % of the steps" in page
+  config = configs.load("cpu_matched").controller
+  expected = np.quantile(pooled, np.linspace(0, 1, len(config.quantiles)))
+  assert config.quantiles == pytest.approx(expected, abs=6e-4)
