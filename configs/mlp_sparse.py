@@ -2,7 +2,7 @@
 
 Claim:    as vit_sparse, on a network without attention.
 Command:  python -m sparse_regimes.main --config=configs/mlp_sparse.py
-Cost:     78,100 steps; days on a CPU, so meant for a TPU or a GPU.
+Cost:     156,200 steps; days on a CPU, so meant for a TPU or a GPU.
 Expected: not run at this size here.
 Source:   Peng et al., arXiv 2309.03004.
 """
@@ -31,14 +31,16 @@ def get_config() -> ConfigDict:
   config.controller.keep_ratio = 1.0
 
   config.optimizer = ConfigDict()
-  config.optimizer.name = "adam"
-  config.optimizer.learning_rate = 1e-4
+  config.optimizer.name = "sgd"
+  config.optimizer.momentum = 0.0
+  config.optimizer.nesterov = False
+  config.optimizer.learning_rate = 1e-3
   config.optimizer.reference_batch_size = 0
   config.optimizer.schedule = "constant"
 
   config.train = ConfigDict()
   config.train.epochs = 100
-  config.train.batch_size = 64
+  config.train.batch_size = 32
 
   config.eval = ConfigDict()
   config.eval.batch_size = 500

@@ -14,20 +14,23 @@ Studies:
   flatness augmented flatness against active fraction over training.
   regimes  Strategy 1 and random budgets: sparsity, flatness, spectra, FGSM.
 
-Small configs by default; ``--full`` takes the full-size ones. Runs lie below
-``--out`` and are shared by studies. What is finished is neither trained nor
+Small configs by default; ``--full`` takes the full-size ones, for which every
+epoch of a run is a checkpoint of some 65 MB. Runs lie below ``--out`` and are
+shared by studies. What is finished is neither trained nor
 measured again: the same command goes on. Writes ``STUDY.md``, ``STUDY.csv`` (a
 row an arm, seed and epoch) and ``STUDY.png`` to the folder. Exits as
 ``compare.py`` does.
 """
 
+import contextlib
 import csv
 import functools
 import io
 import math
+import signal
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -40,12 +43,13 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.ticker import MaxNLocator
 from paired import estimate, sign_flip_p
-from run_queue import Run, make_runs, parse_seeds, train_all
+from run_queue import Interrupted, Run, make_runs, parse_seeds, train_all
 
 from sparse_regimes import config as configs
 from sparse_regimes import figures
 from sparse_regimes.errors import InputError, one_of
 from sparse_regimes.files import write
+from sparse_regimes.measures import MEASURES_FILE, read_measures
 from sparse_regimes.over_epochs import measure_run
 from sparse_regimes.pace import format_seconds
 
@@ -201,11 +205,19 @@ def table(
 ) -> tuple[list[str], list[list[str]]]:
   """Header and cells: a row an arm, and one for its difference to the first."""
   first = next(iter(study.arms))
+  last = max(
+    (rows[-1]["epoch"] for runs in measured.values() for rows in runs.values()),
+    default=0,
+  )
   cells = []
   for label in study.arms:
     if not measured[label]:
       continue
-    row, below = [label, str(len(measured[label]))], [f"minus {first}", ""]
+    early = sum(rows[-1]["epoch"] < last for rows in measured[label].values())
+    seeds = str(len(measured[label]))
+    if early:
+      seeds += f", {early} ended early"
+    row, below = [label, seeds], [f"minus {first}", ""]
     for name in study.measures:
       values = values_of(measured, label, name)
       row.append(_mean(list(values.values())))
@@ -259,14 +271,14 @@ def draw(study: Study, measured: Measured) -> bytes:
   axes = list(figure.subplots(lines, columns, squeeze=False).ravel())
   for ax in axes[panels:]:
     ax.axis("off")
-  labels = [label for label in study.arms if measured[label]]
   styles = {
     label: {
-      "color": colormaps["tab10"](i // 2 if len(labels) > 4 else i),
+      "color": colormaps["tab10"](i // 2 if len(study.arms) > 4 else i),
       "linestyle": "-" if i % 2 == 0 else "--",
     }
-    for i, label in enumerate(labels)
+    for i, label in enumerate(study.arms)
   }
+  labels = [label for label in study.arms if measured[label]]
   for ax, name in zip(axes, study.drawn, strict=False):
     for label in labels:
       _draw_over_epochs(ax, name, measured[label], label, styles[label])
@@ -345,11 +357,38 @@ def write_all(
   return f"{how_far}\n{text}"
 
 
+@contextlib.contextmanager
+def interruptible() -> Iterator[None]:
+  """A SIGTERM is told of as a ^C is; what is measured is kept."""
+
+  def interrupt(number: int, _: Any) -> None:
+    raise Interrupted(number)
+
+  before = signal.signal(signal.SIGTERM, interrupt)
+  try:
+    yield
+  finally:
+    signal.signal(signal.SIGTERM, before)
+
+
+def collect(runs: Mapping[str, Sequence[Run]], num_images: int) -> Measured:
+  """What is measured of the finished runs."""
+  measured: Measured = {label: {} for label in runs}
+  for label, of_arm in runs.items():
+    for run in of_arm:
+      workdir = epath.Path(run.workdir)
+      if run.summary() is None or not (workdir / MEASURES_FILE).exists():
+        continue
+      content = read_measures(workdir)
+      if content["num_images"] == num_images:
+        measured[label][run.seed] = content["epochs"]
+  return measured
+
+
 def measure_all(
   runs: Mapping[str, Sequence[Run]], num_images: int, deadline: float
-) -> Measured:
-  """Measures every finished run; those there is no time for are left out."""
-  measured: Measured = {label: {} for label in runs}
+) -> None:
+  """Measures every finished run that there is time for."""
   finished = [
     (label, run)
     for label, of_arm in runs.items()
@@ -369,13 +408,11 @@ def measure_all(
       f" {len(finished)}{left}",
       flush=True,
     )
-    content = measure_run(
+    measure_run(
       epath.Path(run.workdir),
       num_images=num_images,
       log=functools.partial(print, flush=True),
     )
-    measured[label][run.seed] = content["epochs"]
-  return measured
 
 
 def flat_minima(argv: Sequence[str] | None = None) -> int:
@@ -398,7 +435,7 @@ def flat_minima(argv: Sequence[str] | None = None) -> int:
   if args.num_images < 1:
     raise InputError(f"--num_images must be at least 1, got {args.num_images}")
   check_minutes(args.minutes)
-  overrides = [_KEEP, *configs.parse_overrides(rest)]
+  overrides = [*configs.parse_overrides(rest), _KEEP]
   study, seeds = STUDIES[args.study], parse_seeds(args.seeds)
   arms = {
     label: "+".join([_sized(arm, full=args.full), *own])
@@ -413,10 +450,14 @@ def flat_minima(argv: Sequence[str] | None = None) -> int:
     for label, arm in arms.items()
   }
   command = typed("flat_minima.py", argv)
-  train_all(runs, jobs=args.jobs, minutes=args.minutes)
-  measured = measure_all(by_label, args.num_images, deadline)
-  print(write_all(args.out, args.study, measured, len(runs), command))
-  print(f"written     {args.study}.md, .csv and .png in {args.out}")
+  try:
+    train_all(runs, jobs=args.jobs, minutes=args.minutes)
+    with interruptible():
+      measure_all(by_label, args.num_images, deadline)
+  finally:
+    measured = collect(by_label, args.num_images)
+    print(write_all(args.out, args.study, measured, len(runs), command))
+    print(f"written     {args.study}.md, .csv and .png in {args.out}")
   return 0 if sum(map(len, measured.values())) == len(runs) else 4
 
 

@@ -234,6 +234,12 @@ def restore_number(
     return _read(manager, number, _on_default_device(template))
 
 
+def has_checkpoints(workdir: epath.Path) -> bool:
+  """Whether there is anything to go on from, good or not."""
+  folder = workdir / FOLDER
+  return folder.is_dir() and any(p.name.isdigit() for p in folder.iterdir())
+
+
 def _on_default_device(template: TrainState) -> TrainState:
   """Where the template does not say otherwise."""
   device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])

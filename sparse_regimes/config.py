@@ -43,7 +43,8 @@ def default_config() -> ConfigDict:
       "optimizer": {
         "name": "sgd",  # or adam: its beta1 is the momentum
         "beta2": 0.999,  # of adam
-        "zeroth_bias_bound": 0.1,  # times the norm's scale; 0: none
+        "zeroth_bias_bound": 0.1,  # times the norm's scale
+        "zeroth_bias_kept": True,  # within that bound
         "uplift_steps": 0,  # of restricted norms that are fine-tuned
         "learning_rate": 0.1,
         "reference_batch_size": 128,  # 0: the rate is not scaled

@@ -189,9 +189,10 @@ def make_optimizer(
   if scales:
     steps = cfg.uplift_steps
     chain.append(projections.restricted_scale(scales, uplift_steps=steps))
-  if getattr(model, "zeroth_bias", "none") != "none":
-    bound = cfg.zeroth_bias_bound or None
-    chain.append(projections.zeroth_bias(c=bound))
+    biases = (s.removesuffix("scale") + "bias" for s in scales)
+    chain.append(projections.frozen(tuple(biases)))
+  if getattr(model, "zeroth_bias", "none") != "none" and cfg.zeroth_bias_kept:
+    chain.append(projections.zeroth_bias(c=cfg.zeroth_bias_bound))
   tx = optax.chain(*chain) if len(chain) > 1 else tx
   return optimizer.rollback(tx) if cfg.rollback else tx
 
@@ -289,11 +290,33 @@ def check(config: ConfigDict) -> None:
     InputError: naming the field, what it got and what it takes.
   """
   make_parts(config, num_classes=1, steps_per_epoch=1)
+  check_finetuning(config)
   num_train, _ = num_examples(config)
   if config.train.batch_size > num_train:
     raise InputError(
       f"train.batch_size must be at most the {num_train} training images of"
       f" {config.data.name}, got {config.train.batch_size}"
+    )
+
+
+def check_finetuning(config: ConfigDict) -> None:
+  """Raises an ``InputError`` for half a fine-tuning for sparsity."""
+  norm, steps = config.model.get("norm"), config.optimizer.uplift_steps
+  finetunes = norm == "restricted_finetune"
+  if finetunes and not config.train.start_from:
+    raise InputError(
+      "train.start_from must be the folder of the run to fine-tune where"
+      " model.norm is restricted_finetune, got ''"
+    )
+  if finetunes and not steps:
+    raise InputError(
+      "optimizer.uplift_steps must be at least 1 where model.norm is"
+      " restricted_finetune, got 0"
+    )
+  if steps and not finetunes:
+    raise InputError(
+      "optimizer.uplift_steps must be 0 unless model.norm is"
+      f" restricted_finetune, got {steps} with {norm}"
     )
 
 

@@ -31,6 +31,7 @@ NUMBERS = (
 _READING = (
   *(OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError),
 )
+_LISTS = {"effective"}
 _TABLES = {
   "sites": analysis.Measures._fields,
   "spectra": analysis.Concentration._fields,
@@ -82,8 +83,9 @@ def measure_state(
     },
   }
   if hessian_samples:
-    row["hessian_trace"], row["hessian_error"] = _hessian(
-      model, state, train, labels, hessian_samples
+    keys = jax.random.split(jax.random.key(0), hessian_samples)
+    row["hessian_trace"], row["hessian_error"] = analysis.mean_and_error(
+      [_hessian(model, state, train, labels, key) for key in keys]
     )
   return _plain(jax.device_get(row))
 
@@ -110,18 +112,16 @@ def _sharpness(
   return analysis.sharpness(loss, state.params, radius=_RADIUS)
 
 
-@functools.partial(jax.jit, static_argnums=(0, 4))
+@functools.partial(jax.jit, static_argnums=0)
 def _hessian(
   model: nn.Module,
   state: TrainState,
   images: jax.Array,
   labels: jax.Array,
-  num_samples: int,
-) -> tuple[jax.Array, jax.Array]:
+  key: jax.Array,
+) -> jax.Array:
   loss = _loss(model, state, images, labels)
-  return analysis.hessian_trace(
-    loss, state.params, jax.random.key(0), num_samples=num_samples
-  )
+  return analysis.hessian_sample(loss, state.params, key)
 
 
 def _loss(
@@ -183,15 +183,22 @@ def read_measures(folder: epath.Path) -> dict[str, Any]:
     if path.stat().length > _MAX_BYTES:
       raise ValueError(f"it has more than {_MAX_BYTES} bytes")
     content = json.loads(path.read_bytes())
+    if type(content["num_images"]) is not int:
+      raise ValueError("its num_images is no number")
     before = 0
+    names_of: dict[str, list[str]] = {}
     for row in content["epochs"]:
       if type(row["epoch"]) is not int or row["epoch"] <= before:
         raise ValueError("its epochs are not in order")
       before = row["epoch"]
       values = [row[name] for name in NUMBERS]
       for table, names in _TABLES.items():
+        if names_of.setdefault(table, list(row[table])) != list(row[table]):
+          raise ValueError(f"epoch {before} has other {table}")
         for entry in row[table].values():
-          values += [entry[name] for name in names]
+          values += [entry[name] for name in names if name not in _LISTS]
+          for name in _LISTS & set(names):
+            values += entry[name]
       if not all(map(_is_measured, values)):
         raise ValueError(f"epoch {before} has what is no number")
     if not before:
@@ -205,6 +212,4 @@ def read_measures(folder: epath.Path) -> dict[str, Any]:
 
 
 def _is_measured(value: Any) -> bool:
-  if isinstance(value, list):
-    return len(value) < 1000 and all(map(_is_measured, value))
   return value is None or (type(value) in (int, float) and abs(value) < 1e300)

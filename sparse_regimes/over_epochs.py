@@ -4,7 +4,6 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import jax
 from etils import epath
 
 from sparse_regimes import factory
@@ -22,7 +21,7 @@ from sparse_regimes.measures import (
   write_measures,
 )
 from sparse_regimes.pace import format_seconds
-from sparse_regimes.past_run import load_config
+from sparse_regimes.past_run import describe_state, load_config
 from sparse_regimes.report import write_report
 
 
@@ -50,10 +49,11 @@ def measure_run(
     log: takes a line at a time.
 
   Returns:
-    The content of the file: ``num_images``, ``hessian_samples`` and ``epochs``,
-    a dict each: ``epoch``, ``step``, ``keep_ratio`` (in force),
-    ``test_dense_accuracy`` (of all test images), ``fgsm_accuracy`` (a step of
-    1/255) beside ``accuracy`` of the same images, ``sharpness`` (radius 0.05),
+    The content of the file: ``num_images``, ``hessian_samples``, ``config``
+    (the overrides) and ``epochs``, a dict each: ``epoch``, ``step``,
+    ``keep_ratio`` (in force), ``test_dense_accuracy`` (of all test images),
+    ``fgsm_accuracy`` (a step of 1/255) beside ``accuracy`` of the same images,
+    ``sharpness`` (radius 0.05),
     ``sites`` (by name, of :class:`sparse_regimes.analysis.Measures`),
     ``spectra`` (by path, of :class:`sparse_regimes.analysis.Concentration`),
     and ``hessian_trace`` with its standard error ``hessian_error``, null but
@@ -75,21 +75,14 @@ def measure_run(
     raise InputError(
       f"--workdir must hold a checkpoint of an epoch's end, got {workdir}"
     )
-  content = _begun(
-    workdir, {"num_images": num_images, "hessian_samples": hessian_samples}
-  )
+  content = _begun(workdir, {"num_images": num_images, "config": [*overrides]})
   rows = {row["epoch"]: row for row in content["epochs"]}
+  if content.get("hessian_samples", hessian_samples) != hessian_samples:
+    rows.pop(config.train.epochs, None)
+  content["hessian_samples"] = hessian_samples
   left = [epoch for epoch in kept if epoch not in rows]
-  if not left:
-    log(f"measured    every epoch kept in {workdir} before")
-    return content
   data = factory.make_data(config, log)
-  parts = factory.make_parts(
-    config, num_classes=data.num_classes, steps_per_epoch=1
-  )
-  template = jax.eval_shape(
-    lambda: factory.make_state(config, parts, data.test_images.shape[1:])
-  )
+  parts, template = describe_state(config, data)
   flat = flat_part(config.model.activation, config.model.get("shift_x", 0.0))
   started = time.monotonic()
   for done, epoch in enumerate(left, start=1):
@@ -116,12 +109,16 @@ def measure_run(
       f"measured    epoch {epoch}: {_told(rows[epoch])};"
       f" about {format_seconds(seconds)} left"
     )
-  log(f"written     {MEASURES_FILE} in {workdir}")
+  if not rows:
+    raise InputError(
+      f"--workdir must hold a checkpoint that can be read, got {workdir}"
+    )
+  log(f"written     {MEASURES_FILE} in {workdir}, {len(rows)} epochs")
   log(f"written     {write_report(workdir)}")
   return content
 
 
-def _begun(workdir: epath.Path, settings: dict[str, int]) -> dict[str, Any]:
+def _begun(workdir: epath.Path, settings: dict[str, Any]) -> dict[str, Any]:
   if (workdir / MEASURES_FILE).exists():
     content = read_measures(workdir)
     if settings.items() <= content.items():

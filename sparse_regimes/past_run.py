@@ -71,7 +71,6 @@ def load_run(
   config: ConfigDict,
   which: str,
   log: Callable[[str], None],
-  mesh: Mesh | None = None,
 ) -> PastRun:
   """A checkpoint with all that it needs.
 
@@ -80,26 +79,30 @@ def load_run(
     config: of :func:`load_config`.
     which: ``best`` or ``last``.
     log: takes a line at a time.
-    mesh: on which every device gets the state; None is the default device.
 
   Raises:
     InputError: if there is no such checkpoint or it cannot be read.
   """
   data = factory.make_data(config, log)
+  parts, template = describe_state(config, data)
+  state, journal = restore(workdir, which, template, log)
+  return PastRun(config, parts, data, state, journal)
+
+
+def describe_state(
+  config: ConfigDict, data: Dataset
+) -> tuple[factory.Parts, TrainState]:
+  """The static objects of a config, and shapes and dtypes of its state."""
   parts = factory.make_parts(
     config, num_classes=data.num_classes, steps_per_epoch=1
   )
   template = jax.eval_shape(
     lambda: factory.make_state(config, parts, data.test_images.shape[1:])
   )
-  if mesh is not None:
-    shardings = state_shardings(template, mesh, "replicated")
-    template = described(template, shardings)
-  state, journal = restore(workdir, which, template, log)
-  return PastRun(config, parts, data, state, journal)
+  return parts, template
 
 
-def adopt(params: Any, past: Any) -> tuple[Any, list[str]]:
+def adopt(params: Any, past: Any) -> tuple[Any, list[str], list[str]]:
   """Parameters with those of a past run wherever it has them.
 
   Args:
@@ -107,15 +110,16 @@ def adopt(params: Any, past: Any) -> tuple[Any, list[str]]:
     past: of the one that was trained.
 
   Returns:
-    Parameters of the structure of ``params``, and the paths of those that are
-    as they were.
+    Parameters of the structure of ``params``, the paths of those that are as
+    they were, and of those of the past run that have no place.
 
   Raises:
-    ValueError: if a parameter of both has another shape, or none is in both.
+    ValueError: if a parameter of both has another shape.
 
   Example:
-    >>> adopt({"a": jnp.zeros(1), "b": jnp.zeros(1)}, {"a": jnp.ones(1)})
-    ({'a': Array([1.], dtype=float32), 'b': Array([0.], dtype=float32)}, ['b'])
+    >>> new, past = {"a": jnp.zeros(1), "b": jnp.zeros(1)}, {"a": jnp.ones(1)}
+    >>> adopt(new, past)[1:]
+    (['b'], [])
   """
   known = by_path(past)
   flat, tree = jax.tree_util.tree_flatten_with_path(params)
@@ -126,29 +130,31 @@ def adopt(params: Any, past: Any) -> tuple[Any, list[str]]:
       new.append(name)
       taken.append(leaf)
       continue
-    if known[name].shape != leaf.shape:
+    found = known.pop(name)
+    if found.shape != leaf.shape:
       raise ValueError(
-        f"{name} must have the shape {leaf.shape}, got {known[name].shape}"
+        f"{name} must have the shape {leaf.shape}, got {found.shape}"
       )
-    taken.append(known[name])
-  if len(new) == len(flat):
-    raise ValueError("it has none of this network's parameters")
-  return jax.tree.unflatten(tree, taken), new
+    taken.append(found)
+  return jax.tree.unflatten(tree, taken), new, list(known)
 
 
 def start_from(
   workdir: epath.Path,
   state: TrainState,
   tx: optax.GradientTransformation,
+  data: Dataset,
   mesh: Mesh,
   log: Callable[[str], None],
 ) -> TrainState:
-  """The state with the parameters of another run's best checkpoint.
+  """The state with parameters and statistics of another run's best checkpoint.
 
   Args:
     workdir: the other run's folder.
     state: before the first step.
     tx: the optimizer of ``state``.
+    data: of the new run; the other one had images of such a shape, and as many
+      classes.
     mesh: of the new run.
     log: takes a line at a time.
 
@@ -156,18 +162,27 @@ def start_from(
     InputError: if there is no such checkpoint, or it is of another network.
   """
   config = load_config(workdir, "best", argument="train.start_from")
-  past = load_run(workdir, config, "best", log, mesh)
+  _, template = describe_state(config, data)
+  shardings = state_shardings(template, mesh, "replicated")
+  past, journal = restore(workdir, "best", described(template, shardings), log)
+  past = jax.device_get((past.params, past.batch_stats))
   try:
-    params, new = adopt(state.params, jax.device_get(past.state.params))
+    params, new, left = adopt(state.params, past[0])
+    batch_stats, _, _ = adopt(state.batch_stats, past[1])
+    if len(new) == len(jax.tree.leaves(params)):
+      raise ValueError("it has none of this network's parameters")
   except ValueError as error:
     raise InputError(
       f"train.start_from must be a run of such a network, got {workdir}:"
       f" {error}"
     ) from error
   log(
-    f"start from  {workdir}, epoch {len(past.journal.records)};"
-    f" new: {', '.join(new) or 'nothing'}"
+    f"start from  {workdir}, epoch {len(journal.records)};"
+    f" new: {', '.join(new) or 'nothing'};"
+    f" left out: {', '.join(left) or 'nothing'}"
   )
-  params = jax.tree.map(jnp.asarray, params)
+  params, batch_stats = jax.tree.map(jnp.asarray, (params, batch_stats))
   # A rollback notes them.
-  return state.replace(params=params, opt_state=tx.init(params))
+  return state.replace(
+    params=params, batch_stats=batch_stats, opt_state=tx.init(params)
+  )

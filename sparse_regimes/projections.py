@@ -134,12 +134,40 @@ def restricted_scale(
   return _projection(project)
 
 
+def frozen(paths: tuple[str, ...]) -> optax.GradientTransformation:
+  """Keeps parameters as they are, weight decay or not. Chain it last.
+
+  Args:
+    paths: of the parameters.
+
+  Returns:
+    An optax transformation.
+
+  Example:
+    >>> params = {"norm": {"bias": jnp.ones(1)}, "w": jnp.ones(1)}
+    >>> tx = optax.chain(optax.adamw(0.1), frozen(("norm/bias",)))
+    >>> grads = jax.tree.map(jnp.ones_like, params)
+    >>> updates, _ = tx.update(grads, tx.init(params), params)
+    >>> print(updates["norm"]["bias"], updates["w"])
+    [0.] [-0.10001]
+  """
+
+  def is_frozen(params: Params) -> Any:
+    return jax.tree_util.tree_map_with_path(
+      lambda path, _: name_of(path) in paths, params
+    )
+
+  return optax.masked(optax.set_to_zero(), is_frozen)
+
+
 def _projection(project: Project) -> optax.GradientTransformation:
   """Replaces updates so that they end where ``project`` says."""
 
   def init(params: Params) -> ProjectionState:
-    # Names are checked before a step is compiled.
-    jax.eval_shape(project, by_path(params), jnp.ones((), jnp.int32))
+    # Names are checked before a step is compiled. Of no parameters optax asks
+    # for the state to tell moments from counters.
+    if jax.tree.leaves(params):
+      jax.eval_shape(project, by_path(params), jnp.ones((), jnp.int32))
     return ProjectionState(step=jnp.zeros((), jnp.int32))
 
   def update(

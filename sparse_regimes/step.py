@@ -11,6 +11,7 @@ from jax import lax
 from jax.typing import ArrayLike
 
 from sparse_regimes.controllers import Controller
+from sparse_regimes.layers.synaptic_noise import RNG_STREAM
 from sparse_regimes.losses import cross_entropy
 from sparse_regimes.metrics import is_correct
 from sparse_regimes.state import TrainState
@@ -79,7 +80,7 @@ def make_train_step(
   def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
     keep_ratio = state.controller_state.keep_ratio
     rng = jax.random.fold_in(state.rng, state.step)
-    rngs = {"dropout": rng, "synapse": jax.random.fold_in(rng, 1)}
+    rngs = {"dropout": rng, RNG_STREAM: jax.random.fold_in(rng, 1)}
 
     def batch_loss(params):
       (logits, stats), updated = apply_fn(

@@ -17,7 +17,7 @@ from etils import epath
 from ml_collections import ConfigDict
 
 from sparse_regimes import factory, figures, processes, summary
-from sparse_regimes.checkpoint import Checkpoints
+from sparse_regimes.checkpoint import Checkpoints, has_checkpoints
 from sparse_regimes.controllers import innermost
 from sparse_regimes.data.dataset import Dataset, epoch_indices, normalize
 from sparse_regimes.epoch import (
@@ -97,7 +97,8 @@ def train(
     with processes.all_or_none():
       data = factory.make_data(config, log)
       past = epath.Path(config.train.start_from)
-      if config.train.start_from:
+      # A run that has begun needs it no longer.
+      if config.train.start_from and not has_checkpoints(workdir):
         load_config(past, "best", argument="train.start_from")
     processes.check_same("data", digest_of(data))
     epochs, batch_size = config.train.epochs, config.train.batch_size
@@ -126,7 +127,8 @@ def train(
     if restored is None:
       processes.on_first(lambda: check_no_records(workdir))
       if config.train.start_from:
-        state = start_from(past, state, parts.tx, mesh, log)
+        with processes.all_or_none():
+          state = start_from(past, state, parts.tx, data, mesh, log)
       state, journal = place_state(state, shardings), Journal()
     else:
       state, journal = restored

@@ -42,9 +42,15 @@ SMALL = {
 }
 
 
+# A fine-tuning wants to know of what.
+START = ["train.start_from=a_run"]
+
+
 @pytest.mark.parametrize("name", SHIPPED)
 def test_it_takes_a_step(name):
-  config = configs.load(name, SMALL[configs.load(name).model.name])
+  start = START if name == "vit_sparse_finetune" else []
+  model = configs.load(name, start).model.name
+  config = configs.load(name, [*SMALL[model], *start])
   # Optax's Adam promotes types by itself.
   promotion = "strict" if config.optimizer.name == "sgd" else "standard"
   with jax.numpy_dtype_promotion(promotion):

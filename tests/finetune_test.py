@@ -1,11 +1,19 @@
 """From a trained network to a sparse one."""
 
+import json
+import shutil
+
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
+from sparse_regimes import config as configs
+from sparse_regimes import factory
+from sparse_regimes.errors import InputError
 from sparse_regimes.main import main
+from sparse_regimes.models.residual_mlp import ResidualMLP
 from sparse_regimes.past_run import adopt
 
 SMALL = (
@@ -45,24 +53,107 @@ def finetune(workdir, start, *arguments):
   )
 
 
+def accuracies(workdir):
+  lines = (workdir / "metrics.jsonl").read_text().splitlines()
+  return [json.loads(line)["test_dense_accuracy"] for line in lines]
+
+
 def test_a_finetuned_run_begins_where_the_other_ended(
   vanilla, tmp_path, capsys
 ):
-  workdir = tmp_path / "sparse"
-  assert finetune(workdir, vanilla, "--config.optimizer.learning_rate=0.0") == 0
+  workdir, past = tmp_path / "sparse", tmp_path / "past"
+  shutil.copytree(vanilla, past)
+  # So slowly that nothing has changed after an epoch.
+  slowly = (
+    "--config.optimizer.learning_rate=0.0",
+    "--config.model.mix_steps=100000000",
+    "--config.optimizer.uplift_steps=100000000",
+  )
+  assert finetune(workdir, past, *slowly) == 0
   out = capsys.readouterr().out
-  assert f"start from  {vanilla}, epoch 1; new: block0_mlp/bias/zeroth" in out
+  assert f"start from  {past}, epoch 1; new: block0_mlp/bias/zeroth" in out
+  assert "left out: nothing" in out
+  assert accuracies(workdir) == accuracies(vanilla)
   assert (workdir / "report.html").exists()
   # It goes on by itself, whatever becomes of the other run.
-  assert finetune(workdir, vanilla, "--config.train.epochs=2") == 2
-  again = finetune(
-    workdir,
-    vanilla,
-    "--config.optimizer.learning_rate=0.0",
-    "--config.train.epochs=2",
-  )
-  assert again == 0
+  shutil.rmtree(past)
+  assert finetune(workdir, past, *slowly, "--config.train.epochs=2") == 0
   assert "start from" not in capsys.readouterr().out
+  assert len(accuracies(workdir)) == 2
+
+
+@pytest.mark.parametrize(
+  ("arguments", "message"),
+  [
+    (["train.start_from="], "train.start_from must be the folder of the run"),
+    (["optimizer.uplift_steps=0"], "optimizer.uplift_steps must be at least 1"),
+    (["model.norm=ln"], "must be 0 unless model.norm is restricted_finetune"),
+  ],
+)
+def test_half_a_finetuning_is_refused(arguments, message):
+  with pytest.raises(InputError, match=message):
+    configs.load("vit_sparse_finetune", ["train.start_from=a", *arguments])
+
+
+def test_a_finetuned_norm_keeps_its_bias_and_signs():
+  """Through the optimizer that the config makes, weight decay included."""
+  config = configs.load(
+    "vit_sparse_finetune",
+    [
+      *("train.start_from=a", "model.depth=1", "model.width=8"),
+      *("model.heads=2", "model.patch=8", "optimizer.weight_decay=0.5"),
+      *("optimizer.learning_rate=0.1", "optimizer.uplift_steps=4"),
+    ],
+  )
+  parts = factory.make_parts(config, num_classes=10, steps_per_epoch=1)
+  with jax.numpy_dtype_promotion("standard"):
+    state = factory.make_state(config, parts, (16, 16, 3))
+    params = jax.tree.map(jnp.array, state.params)
+    norm = params["block0_mlp"]["norm"]
+    norm["scale"] = jnp.array([-0.5, 0.5, -2.0, 2.0, 0.0, 1.0, -1.0, 0.1])
+    norm["bias"] = jnp.arange(8.0)
+    before = dict(norm)
+    opt_state = parts.tx.init(params)
+    grads = jax.tree.map(jnp.zeros_like, params)
+    for _ in range(4):
+      updates, opt_state = parts.tx.update(grads, opt_state, params)
+      params = optax.apply_updates(params, updates)
+  after = params["block0_mlp"]["norm"]
+  np.testing.assert_array_equal(after["bias"], before["bias"])
+  assert (np.abs(after["scale"]) >= 1).all()
+  signs = np.where(np.asarray(before["scale"]) < 0, -1, 1)
+  np.testing.assert_array_equal(np.sign(after["scale"]), signs)
+
+
+def test_the_activation_is_mixed_by_training_steps():
+  model = ResidualMLP(width=8, depth=1, activation="jsrelu", mix_steps=2)
+  images = jax.random.normal(jax.random.key(0), (4, 2, 2, 3))
+  variables = model.init(jax.random.key(1), images, 1.0)
+
+  def logits(activation):
+    other = ResidualMLP(width=8, depth=1, activation=activation)
+    return other.apply({"params": variables["params"]}, images, 1.0)[0]
+
+  def mixed(statistics):
+    return model.apply(
+      {"params": variables["params"], "batch_stats": statistics}, images, 1.0
+    )[0]
+
+  statistics = variables["batch_stats"]
+  np.testing.assert_allclose(mixed(statistics), logits("relu"))
+  for _ in range(3):
+    # Evaluation does not count.
+    mixed(statistics)
+    _, changed = model.apply(
+      {"params": variables["params"], "batch_stats": statistics},
+      images,
+      1.0,
+      train=True,
+      mutable=["batch_stats"],
+    )
+    statistics = changed["batch_stats"]
+  np.testing.assert_allclose(mixed(statistics), logits("jsrelu"), rtol=1e-5)
+  assert [int(s) for s in jax.tree.leaves(statistics)] == [3]
 
 
 @pytest.mark.parametrize(
@@ -83,8 +174,10 @@ def test_what_cannot_be_started_from(
 
 def test_adopting_names_what_is_new():
   params = {"a": {"w": jnp.zeros(2)}, "b": jnp.ones(1)}
-  adopted, new = adopt(params, {"a": {"w": jnp.ones(2)}, "old": jnp.ones(3)})
+  past = {"a": {"w": jnp.ones(2)}, "old": jnp.ones(3)}
+  adopted, new, left = adopt(params, past)
   np.testing.assert_array_equal(adopted["a"]["w"], [1, 1])
   assert new == ["b"]
-  with pytest.raises(ValueError, match="none of this network"):
-    adopt(params, {"c": jnp.ones(1)})
+  assert left == ["old"]
+  with pytest.raises(ValueError, match=r"a/w must have the shape \(2,\)"):
+    adopt(params, {"a": {"w": jnp.ones(3)}})

@@ -14,6 +14,7 @@ from sparse_regimes.layers import (
   ZerothBias,
   synaptic_noise,
 )
+from sparse_regimes.models.mlp_block import MLPBlock
 from sparse_regimes.models.residual_mlp import ResidualMLP
 from sparse_regimes.models.vision_transformer import VisionTransformer
 
@@ -229,3 +230,58 @@ def test_images_that_the_patch_does_not_divide():
   model = VisionTransformer(depth=1, width=4, heads=1, patch=3)
   with pytest.raises(ValueError, match="patch must divide images of 8 x 8"):
     model.init(KEY, jnp.zeros((1, 8, 8, 3)), 1.0)
+
+
+@pytest.mark.parametrize(
+  "model",
+  [
+    VisionTransformer(
+      depth=1,
+      width=16,
+      heads=2,
+      patch=4,
+      zeroth_bias="output",
+      noise=0.1,
+      differentiable_noise=True,
+      dtype=jnp.bfloat16,
+    ),
+    ResidualMLP(width=16, depth=1, zeroth_bias="output", dtype=jnp.bfloat16),
+  ],
+  ids=lambda model: type(model).__name__,
+)
+def test_models_compute_in_bfloat16(model):
+  images = jax.random.normal(KEY, (2, 8, 8, 3))
+  with jax.numpy_dtype_promotion("standard"):
+    variables = model.init(KEY, images, 1.0)
+    assert {x.dtype for x in jax.tree.leaves(variables)} == {jnp.float32.dtype}
+
+    def loss(params):
+      logits, _ = model.apply(
+        {"params": params}, images, 0.3, train=True, rngs={"synapse": KEY}
+      )
+      return jnp.sum(logits[:, 0])
+
+    value, grads = jax.value_and_grad(loss)(variables["params"])
+  assert value.dtype == jnp.float32
+  finite = [np.isfinite(g).all() for g in jax.tree.leaves(grads)]
+  assert all(finite)
+  (bias,) = (
+    g
+    for path, g in jax.tree_util.tree_leaves_with_path(grads)
+    if "zeroth_bias" in str(path)
+  )
+  assert (bias != 0).any()
+
+
+@pytest.mark.parametrize(
+  ("arguments", "message"),
+  [
+    ({"norm": "rms"}, "norm must be one of"),
+    ({"zeroth_bias": "in"}, "zeroth_bias must be one of"),
+    ({"noise": -0.1}, "noise must be"),
+    ({"width": 0}, "width must be"),
+  ],
+)
+def test_a_block_names_what_is_wrong(arguments, message):
+  with pytest.raises(ValueError, match=message):
+    MLPBlock(**{"width": 4} | arguments)

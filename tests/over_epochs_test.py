@@ -85,7 +85,10 @@ def test_every_epoch_is_measured(run):
   assert traces[:2] == [None, None]
   assert traces[2] is not None
   page = (run / "report.html").read_text()
-  assert "Augmented flatness" in page or "A line a site" in page
+  # Active fraction, derivative, flatness and weight of sparsity.
+  section = page.partition(">Sparsity, flatness, spectra</h2>")[2]
+  section = section.partition("<h2")[0]
+  assert section.count("data:image/png") == 4
   assert "block1/linear1/kernel" in page
 
 
@@ -144,6 +147,12 @@ def test_what_is_measured_is_not_measured_again(copied):
   again = measure(copied)
   assert [row["epoch"] for row in again["epochs"]] == [1, 2, 3]
   assert again["epochs"][0]["sharpness"] == 123.0
+  # Another number of samples is for the last epoch alone.
+  once = measure(copied, hessian_samples=1)
+  assert once["epochs"][0]["sharpness"] == 123.0
+  trace = once["epochs"][-1]["hessian_trace"]
+  assert trace != again["epochs"][-1]["hessian_trace"]
+  assert once["epochs"][-1]["hessian_error"] is None
   # Of other images it is another measure.
   other = measure(copied, num_images=16)
   assert other["epochs"][0]["sharpness"] != 123.0
@@ -190,6 +199,9 @@ def test_folders_that_hold_no_run(tmp_path, capsys):
     lambda c: c["epochs"][0].pop("sites"),
     lambda c: c["epochs"][0].update(sharpness="high"),
     lambda c: c["epochs"][1]["spectra"].update(a=3),
+    lambda c: c["epochs"][1]["spectra"].popitem(),
+    lambda c: c["epochs"][1].update(sharpness=[1.0]),
+    lambda c: c.pop("num_images"),
     lambda c: c.pop("epochs"),
     lambda c: c["epochs"][2]["sites"]["block0/site"].update(active=[[]] * 5000),
   ],

@@ -8,7 +8,7 @@ import pytest
 from tiny import tiny_batch, tiny_setup
 
 from sparse_regimes import config as configs
-from sparse_regimes import controllers, factory
+from sparse_regimes import controllers, factory, projections
 from sparse_regimes.controllers.watched import WatchedState
 from sparse_regimes.optimizer import (
   learning_rate_of,
@@ -53,6 +53,29 @@ def test_rollback_goes_back_to_the_best_parameters_once():
   _, state = step(tx, after, state, -1.0)
   again, _ = step(tx, after, state, -1.0, collapsed=True)
   np.testing.assert_allclose(again, best, atol=1e-6)
+
+
+def test_a_rollback_goes_with_projections():
+  params = {
+    "norm": {"scale": jnp.ones(2), "bias": jnp.ones(2)},
+    "bias": {"zeroth_bias": jnp.zeros((1, 2))},
+  }
+  tx = rollback(
+    optax.chain(
+      sgd(1.0, momentum=0.0, nesterov=False),
+      projections.restricted_scale(("norm/scale",)),
+      projections.frozen(("norm/bias",)),
+      projections.zeroth_bias(c=0.1),
+    )
+  )
+  state = tx.init(params)
+  grads = jax.tree.map(jnp.ones_like, params)
+  for _ in range(2):
+    updates, state = tx.update(grads, state, params, controller_state=signal())
+    params = optax.apply_updates(params, updates)
+  np.testing.assert_array_equal(params["norm"]["scale"], 1.0)
+  np.testing.assert_array_equal(params["norm"]["bias"], 1.0)
+  np.testing.assert_allclose(params["bias"]["zeroth_bias"], -0.1)
 
 
 def test_a_rollback_does_not_set_the_schedule_back():

@@ -2,8 +2,10 @@
 
 from sparse_regimes.analysis.flatness import (
   augmented_flatness,
+  hessian_sample,
   hessian_trace,
   l0_coefficient,
+  mean_and_error,
   sharpness,
 )
 from sparse_regimes.analysis.measures import (
@@ -39,8 +41,10 @@ __all__ = [
   "fgsm_accuracy",
   "gradient_norms",
   "gram_eigenvalues",
+  "hessian_sample",
   "hessian_trace",
   "l0_coefficient",
+  "mean_and_error",
   "mean_norm",
   "measure_layer",
   "measure_layers",

@@ -31,7 +31,8 @@ class Measures(NamedTuple):
     output_gradient: mean :math:`\lVert \partial L / \partial Z \rVert_2`.
     flatness: augmented flatness of the linear before the site.
     flatness_behind: of the linear behind it.
-    l0_coefficient: what ties ``active`` to ``flatness`` for ReLU.
+    l0_coefficient: what ties the share of activations above 0 to ``flatness``
+      for ReLU, see :func:`sparse_regimes.analysis.l0_coefficient`.
   """
 
   active: jax.Array

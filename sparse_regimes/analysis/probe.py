@@ -61,8 +61,8 @@ def probe(
     Layers by name, from input to output. It can be jitted.
 
   Raises:
-    ValueError: for a layer that does not exist; the message lists those that
-      do.
+    ValueError: for a layer that does not exist, listing those that do, or a
+      network without :class:`sparse_regimes.SparseActivation` modules.
 
   Example:
     >>> from sparse_regimes.models.residual_mlp import ResidualMLP
@@ -96,11 +96,14 @@ def _by_layer(
 ) -> dict[str, Layer]:
   seen, slopes = by_path(values), by_path(gradients)
   sites = [path.rpartition("/")[0] for path in seen if path.endswith("/hidden")]
+  if not sites:
+    raise ValueError(
+      "apply_fn must be of a network with SparseActivation modules, got one"
+      " without"
+    )
   for name in wanted:
     if name not in sites:
-      raise ValueError(
-        f"layers must be among {', '.join(sites) or 'none'}, got {name!r}"
-      )
+      raise ValueError(f"layers must be among {', '.join(sites)}, got {name!r}")
   found = {}
   for site in sites:
     if wanted and site not in wanted:

@@ -27,7 +27,8 @@ def active_fraction(hidden: jax.Array, *, above: float = 1e-6) -> jax.Array:
   Source: Peng et al., arXiv 2309.03004.
   """
   in_range("above", above, 0)
-  return _share(jnp.abs(hidden) > above)
+  # What is not a number is not sparse.
+  return _share(~(jnp.abs(hidden) <= above))
 
 
 def outside_flat(pre: jax.Array, low: float, high: float) -> jax.Array:
@@ -54,7 +55,7 @@ def outside_flat(pre: jax.Array, low: float, high: float) -> jax.Array:
   """
   if low > high:
     raise ValueError(f"low must be at most high, got {low} and {high}")
-  return _share((pre < low) | (pre > high))
+  return _share(~((pre >= low) & (pre <= high)))
 
 
 def effective_gradient_fractions(
@@ -78,7 +79,7 @@ def effective_gradient_fractions(
   """
   for size in above:
     in_range("above", size, 0)
-  return jnp.stack([_share(jnp.abs(eta) > size) for size in above])
+  return jnp.stack([_share(~(jnp.abs(eta) <= size)) for size in above])
 
 
 def gradient_norms(gradient: jax.Array) -> tuple[jax.Array, jax.Array]:

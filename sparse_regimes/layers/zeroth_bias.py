@@ -21,7 +21,7 @@ class ZerothBias(nn.Module):
   Attributes:
     max_length: positions there are biases for; None is those of the first
       input.
-    dtype: of the result; the parameter is float32.
+    dtype: of the bias that is added; the parameter is float32.
 
   Raises:
     ValueError: for an input longer than ``max_length``.

@@ -78,6 +78,11 @@ class MLPBlock(nn.Module):
   dtype: Any = jnp.float32
   implementation: str | None = None
 
+  def __post_init__(self) -> None:
+    super().__post_init__()
+    check_block(self)
+    in_range("width", self.width, 1, 2**20)
+
   @nn.compact
   def __call__(
     self, z: jax.Array, keep_ratio: ArrayLike, *, train: bool
@@ -137,6 +142,12 @@ class MLPBlock(nn.Module):
 
 def check_mlp(module: Any) -> None:
   """Raises a ``ValueError`` naming the first attribute that is wrong."""
+  check_block(module)
+  in_range("num_classes", module.num_classes, 1)
+
+
+def check_block(module: Any) -> None:
+  """The same of what networks hand on to their blocks."""
   get_activation(module.activation)
   one_of("scope", module.budget_scope, SCOPES)
   one_of("score", module.score, SCORES)
@@ -145,7 +156,6 @@ def check_mlp(module: Any) -> None:
   in_range("noise", module.noise, 0)
   in_range("dropout", module.dropout, 0, 1, below=True)
   in_range("mix_steps", module.mix_steps, 0, 2**31 - 1)
-  in_range("num_classes", module.num_classes, 1)
   one_of("implementation", module.implementation, (None, *IMPLEMENTATIONS))
 
 

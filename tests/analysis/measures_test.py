@@ -4,9 +4,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import linen as nn
 
 from sparse_regimes import WideResNet, analysis
+from sparse_regimes.layers import sparse_activation
 from sparse_regimes.losses import cross_entropy
+from sparse_regimes.models import mlp_block
 from sparse_regimes.models.residual_mlp import ResidualMLP
 from sparse_regimes.models.vision_transformer import VisionTransformer
 
@@ -98,11 +101,70 @@ def test_a_probe_names_layers_and_refuses_others():
     probed("mlp", layers=("block7/site",))
 
 
-def test_a_probe_changes_nothing():
+def test_a_probe_changes_nothing(monkeypatch):
   model, variables, _ = probed("vit")
   assert set(model.init(KEY, IMAGES, 1.0)) == {"params"}
-  plain = jax.make_jaxpr(lambda v: model.apply(v, IMAGES, 0.5))(variables)
-  assert "taps" not in str(plain)
+
+  def program():
+    return str(jax.make_jaxpr(lambda v: model.apply(v, IMAGES, 0.5))(variables))
+
+  plain = program()
+  for room in (mlp_block, sparse_activation):
+    monkeypatch.setattr(room, "tap", lambda module, name, value: value)
+  assert program() == plain
+
+
+def test_a_network_without_sites_is_named():
+  class Plain(nn.Module):
+    @nn.compact
+    def __call__(self, images, keep_ratio, train=False):
+      del keep_ratio, train
+      return nn.Dense(10)(images.reshape(len(images), -1)), jnp.ones(1)
+
+  model = Plain()
+  variables = model.init(KEY, IMAGES, 1.0)
+  with pytest.raises(ValueError, match="with SparseActivation modules"):
+    analysis.probe(model.apply, variables, IMAGES, LABELS)
+
+
+def test_all_measures_of_a_transformer_are_numpy_s():
+  model, variables, layers = probed("vit", 0.3)
+  measured = jax.jit(
+    lambda v: analysis.measure_layers(
+      model.apply, v, IMAGES, LABELS, 0.3, flat=(-np.inf, 0.0)
+    )
+  )(variables)
+  assert list(measured) == list(layers)
+  for name, layer in layers.items():
+    x, pre, hidden, eta, slope = (
+      np.asarray(v, np.float64)
+      for v in (
+        *(layer.input, layer.pre, layer.hidden, layer.pre_gradient),
+        layer.output_gradient,
+      )
+    )
+    expected = {
+      "active": np.mean(np.abs(hidden) > 1e-6),
+      "derivative": np.mean(pre > 0),
+      "effective": [np.mean(np.abs(eta) > s) for s in (1e-9, 1e-6, 1e-3)],
+      "eta_l1": np.abs(eta).sum(-1).mean(),
+      "eta_square": (eta**2).sum(-1).mean(),
+      "output_gradient": np.sqrt((slope**2).sum(-1)).mean(),
+      "flatness": ((eta**2).sum(-1) * (x**2).sum(-1)).sum(1).mean(),
+      "flatness_behind": ((slope**2).sum(-1) * (hidden**2).sum(-1))
+      .sum(1)
+      .mean(),
+    }
+    for field, value in expected.items():
+      got = getattr(measured[name], field)
+      np.testing.assert_allclose(got, value, rtol=1e-4, err_msg=field)
+
+
+def test_what_is_not_a_number_is_not_sparse():
+  x = jnp.array([jnp.nan, 0.0])
+  assert analysis.active_fraction(x) == 0.5
+  assert analysis.outside_flat(x, -jnp.inf, 0.0) == 0.5
+  np.testing.assert_array_equal(analysis.effective_gradient_fractions(x), 0.5)
 
 
 def test_shares():
