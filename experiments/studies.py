@@ -1,0 +1,285 @@
+"""What the flat-minima studies train and look at; their tables and figures."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import matplotlib.figure
+import numpy as np
+from matplotlib import colormaps
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.ticker import MaxNLocator
+from paired import estimate, sign_flip_p
+
+from sparse_regimes import figures
+
+_MODULES = {
+  f"{activation}{bias and ', bias'}{norm and ', restricted'}": "+".join(
+    [
+      "cpu_vit",
+      *([f"model.activation={activation}"] if activation != "relu" else []),
+      *(["model.zeroth_bias=input"] if bias else []),
+      *(["model.norm=restricted"] if norm else []),
+    ]
+  )
+  for activation in ("relu", "jsrelu")
+  for bias in ("", "bias")
+  for norm in ("", "restricted")
+}
+_SHIFTED = {
+  f"dx {x:+}, dy {y:+}": (
+    f"cpu_mlp_shifted+model.shift_x={x}+model.shift_y={y}"
+  )
+  for x in (1.6, -1.6)
+  for y in (1.6, -1.6)
+}
+_BOTH = ("relu", "jsrelu, bias, restricted")
+
+Row = Mapping[str, Any]
+
+
+def _of_sites(field: str) -> Callable[[Row], float]:
+  """The mean over sites."""
+
+  def value(row: Row) -> float:
+    values = [site[field] for site in row["sites"].values()]
+    return math.nan if None in values else float(np.mean(values))
+
+  return value
+
+
+def _of_spectra(field: str) -> Callable[[Row], float]:
+  """The mean over the linears before a site."""
+
+  def value(row: Row) -> float:
+    values = [
+      spectrum[field]
+      for name, spectrum in row["spectra"].items()
+      if name.endswith("linear1/kernel")
+    ]
+    return math.nan if None in values else float(np.mean(values))
+
+  return value
+
+
+def _of_epoch(field: str) -> Callable[[Row], float]:
+  return lambda row: math.nan if row[field] is None else row[field]
+
+
+MEASURES: dict[str, Callable[[Row], float]] = {
+  "test accuracy": _of_epoch("test_dense_accuracy"),
+  "active fraction": _of_sites("active"),
+  "outside the flat part": _of_sites("derivative"),
+  "augmented flatness": _of_sites("flatness"),
+  "weight of sparsity": _of_sites("l0_coefficient"),
+  "mean squared eta": _of_sites("eta_square"),
+  "spectral concentration": _of_spectra("ratio"),
+  "eigenvalues near zero": _of_spectra("near_zero"),
+  "accuracy of the images": _of_epoch("accuracy"),
+  "after FGSM": _of_epoch("fgsm_accuracy"),
+  "lost to FGSM": lambda row: row["accuracy"] - row["fgsm_accuracy"],
+  "sharpness": _of_epoch("sharpness"),
+  "trace of the Hessian": _of_epoch("hessian_trace"),
+}
+
+
+class Study(NamedTuple):
+  """What is trained, and what is looked at.
+
+  Attributes:
+    arms: configs by label; the first is what others are compared with.
+    measures: of ``MEASURES``, columns of the table.
+    drawn: those over epochs in the figure.
+    trajectories: whether the figure also has augmented flatness against active
+      fraction.
+  """
+
+  arms: dict[str, str]
+  measures: tuple[str, ...]
+  drawn: tuple[str, ...]
+  trajectories: bool = False
+
+
+STUDIES = {
+  "modules": Study(
+    _MODULES,
+    ("test accuracy", "active fraction", "augmented flatness", "sharpness"),
+    ("active fraction", "test accuracy"),
+  ),
+  "shifted": Study(
+    _SHIFTED,
+    ("test accuracy", "outside the flat part", "active fraction"),
+    ("outside the flat part", "active fraction"),
+  ),
+  "spectra": Study(
+    {label: _MODULES[label] for label in _BOTH},
+    ("spectral concentration", "eigenvalues near zero", "active fraction"),
+    ("spectral concentration", "eigenvalues near zero"),
+  ),
+  "flatness": Study(
+    {label: _MODULES[label] for label in _BOTH},
+    ("active fraction", "augmented flatness", "weight of sparsity"),
+    ("active fraction", "augmented flatness", "weight of sparsity"),
+    trajectories=True,
+  ),
+  "regimes": Study(
+    {
+      "dense": "cpu_vit",
+      "strategy 1": "cpu_vit_strategy1",
+      "random": "cpu_vit+controller.name=random_ratio",
+    },
+    (
+      *("test accuracy", "active fraction", "augmented flatness"),
+      *("spectral concentration", "sharpness", "trace of the Hessian"),
+      *("accuracy of the images", "lost to FGSM"),
+    ),
+    ("active fraction", "augmented flatness", "sharpness", "lost to FGSM"),
+  ),
+}
+NOTE = (
+  "Last epoch, dense. Mean over seeds ± standard deviation; below it the"
+  " difference to the first arm, paired by seed, its 95 % t-interval and the p"
+  " of the sign-flip test, which for n seeds cannot fall below 2^(1-n)."
+  " Measures of sites and of first linears are means over the network."
+)
+
+Measured = dict[str, dict[int, list[dict[str, Any]]]]
+
+
+def values_of(measured: Measured, label: str, name: str) -> dict[int, float]:
+  """A measure after the last epoch, by seed."""
+  return {
+    seed: MEASURES[name](rows[-1]) for seed, rows in measured[label].items()
+  }
+
+
+def table(
+  study: Study, measured: Measured
+) -> tuple[list[str], list[list[str]]]:
+  """Header and cells: a row an arm, and one for its difference to the first."""
+  first = next(iter(study.arms))
+  last = max(
+    (rows[-1]["epoch"] for runs in measured.values() for rows in runs.values()),
+    default=0,
+  )
+  cells = []
+  for label in study.arms:
+    if not measured[label]:
+      continue
+    early = sum(rows[-1]["epoch"] < last for rows in measured[label].values())
+    seeds = str(len(measured[label]))
+    if early:
+      seeds += f", {early} ended early"
+    row, below = [label, seeds], [f"minus {first}", ""]
+    for name in study.measures:
+      values = values_of(measured, label, name)
+      row.append(_mean(list(values.values())))
+      other = values_of(measured, first, name)
+      below.append(
+        _difference([values[s] - other[s] for s in values if s in other])
+      )
+    cells.append(row)
+    if label != first:
+      cells.append(below)
+  return ["arm", "seeds", *study.measures], cells
+
+
+def _mean(values: Sequence[float]) -> str:
+  found = estimate(values)
+  text = f"{found.mean:.4g}"
+  return text + (f" ± {found.sd:.2g}" if found.n > 1 else "")
+
+
+def _difference(values: Sequence[float]) -> str:
+  if not values:
+    return ""
+  found = estimate(values)
+  text = f"{found.mean:+.3g}"
+  if found.n > 1:
+    p = sign_flip_p(values)
+    text += f" [{found.low:.3g}, {found.high:.3g}], p {p:.3g}"
+  return text
+
+
+def rows_of(study: Study, measured: Measured) -> list[list[Any]]:
+  """Every epoch of every run, for the CSV."""
+  return [
+    [label, seed, row["epoch"], row["keep_ratio"]]
+    + [MEASURES[name](row) for name in MEASURES]
+    for label in study.arms
+    for seed, rows in sorted(measured[label].items())
+    for row in rows
+  ]
+
+
+def draw(study: Study, measured: Measured) -> bytes:
+  """Means over seeds by epoch, with the range of the seeds."""
+  panels = len(study.drawn) + study.trajectories
+  columns = min(panels, 2)
+  lines = -(-panels // columns)
+  figure = matplotlib.figure.Figure(
+    figsize=(4.8 * columns, 3.6 * lines), layout="constrained"
+  )
+  FigureCanvasAgg(figure)
+  axes = list(figure.subplots(lines, columns, squeeze=False).ravel())
+  for ax in axes[panels:]:
+    ax.axis("off")
+  styles = {
+    label: {
+      "color": colormaps["tab10"](i // 2 if len(study.arms) > 4 else i),
+      "linestyle": "-" if i % 2 == 0 else "--",
+    }
+    for i, label in enumerate(study.arms)
+  }
+  labels = [label for label in study.arms if measured[label]]
+  for ax, name in zip(axes, study.drawn, strict=False):
+    for label in labels:
+      _draw_over_epochs(ax, name, measured[label], label, styles[label])
+    ax.set_title(name.capitalize(), fontsize=12)
+    ax.set_xlabel("Epoch", fontsize=11)
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    ax.grid(alpha=0.3)
+    if name in ("augmented flatness", "weight of sparsity"):
+      ax.set_yscale("log")
+  axes[0].legend(fontsize=8, loc="best", framealpha=0.7)
+  if study.trajectories:
+    ax = axes[len(study.drawn)]
+    for label in labels:
+      _draw_trajectories(ax, measured[label], styles[label])
+    ax.set_title("Every site and seed, from ○ to ●", fontsize=12)
+    ax.set_xlabel("Active fraction", fontsize=11)
+    ax.set_ylabel("Augmented flatness", fontsize=11)
+    ax.set_yscale("log")
+    ax.grid(alpha=0.3)
+  return figures.png(figure, 120)
+
+
+def _draw_over_epochs(
+  ax: Axes,
+  name: str,
+  runs: Mapping[int, Sequence[Row]],
+  label: str,
+  style: Mapping[str, Any],
+) -> None:
+  by_epoch: dict[int, list[float]] = {}
+  for rows in runs.values():
+    for row in rows:
+      by_epoch.setdefault(row["epoch"], []).append(MEASURES[name](row))
+  epochs = sorted(by_epoch)
+  values = [by_epoch[epoch] for epoch in epochs]
+  ax.plot(epochs, [np.mean(v) for v in values], lw=1.6, label=label, **style)
+  low, high = [min(v) for v in values], [max(v) for v in values]
+  ax.fill_between(epochs, low, high, color=style["color"], alpha=0.15, lw=0)
+
+
+def _draw_trajectories(
+  ax: Axes, runs: Mapping[int, Sequence[Row]], style: Mapping[str, Any]
+) -> None:
+  for rows in runs.values():
+    for site in rows[0]["sites"]:
+      active = [row["sites"][site]["active"] for row in rows]
+      flat = [row["sites"][site]["flatness"] for row in rows]
+      ax.plot(active, flat, lw=0.9, alpha=0.7, **style)
+      ax.plot(active[0], flat[0], "o", ms=4, mfc="w", mec=style["color"])
+      ax.plot(active[-1], flat[-1], "o", ms=4, color=style["color"])
