@@ -145,11 +145,12 @@ def frozen(paths: tuple[str, ...]) -> optax.GradientTransformation:
 
   Example:
     >>> params = {"norm": {"bias": jnp.ones(1)}, "w": jnp.ones(1)}
-    >>> tx = optax.chain(optax.adamw(0.1), frozen(("norm/bias",)))
+    >>> decay = optax.chain(optax.add_decayed_weights(0.5), optax.sgd(1.0))
+    >>> tx = optax.chain(decay, frozen(("norm/bias",)))
     >>> grads = jax.tree.map(jnp.ones_like, params)
     >>> updates, _ = tx.update(grads, tx.init(params), params)
     >>> print(updates["norm"]["bias"], updates["w"])
-    [0.] [-0.10001]
+    [0.] [-1.5]
   """
 
   def is_frozen(params: Params) -> Any:
