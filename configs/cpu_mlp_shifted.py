@@ -4,7 +4,7 @@ Claim:    with an S whose flat part is at 1.6, pre-activations gather in the
           flat part, so sparse derivatives come first.
 Command:  python -m sparse_regimes.main --config=configs/cpu_mlp_shifted.py
 Cost:     minutes on two CPU cores.
-Expected: experiments/results/flat_minima/README.md has what was found.
+Expected: experiments/results/flat_minima/README.md says how far it is.
 Source:   Peng et al., arXiv 2309.03004, scaled down; mlp_shifted is the full
           size.
 """

@@ -4,7 +4,7 @@ Claim:    the reference that regimes have to beat: dropout and weight decay, the
           best of 16 trials by optuna, on held-out training images.
 Command:  python -m sparse_regimes.main --config=configs/cpu_tuned.py
 Cost:     2 to 4 minutes on two CPU cores.
-Expected: experiments/results/cpu_scale/README.md has what was found.
+Expected: experiments/results/cpu_scale/README.md says how far it is.
 """
 
 from ml_collections import ConfigDict

@@ -3,7 +3,7 @@
 Claim:    the reference point of experiments/flat_minima.py: layer norm, ReLU.
 Command:  python -m sparse_regimes.main --config=configs/cpu_vit.py
 Cost:     minutes on two CPU cores.
-Expected: experiments/results/flat_minima/README.md has what was found.
+Expected: experiments/results/flat_minima/README.md says how far it is.
 Source:   Peng et al., arXiv 2309.03004, scaled down; vit_vanilla is the full
           size.
 """

@@ -3,7 +3,7 @@
 Claim:    do the regimes of the first paper change what the second one measures?
 Command:  python -m sparse_regimes.main --config=configs/cpu_vit_strategy1.py
 Cost:     minutes on two CPU cores.
-Expected: experiments/results/flat_minima/README.md has what was found.
+Expected: experiments/results/flat_minima/README.md says how far it is.
 Source:   Wang, arXiv 2603.03131, with a decision every 20 batches, 5 % each;
           vit_strategy1 is the full size.
 """
