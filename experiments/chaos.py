@@ -30,8 +30,8 @@ from etils import epath
 
 from sparse_regimes import config as configs
 from sparse_regimes import factory
-from sparse_regimes.checkpoint import restore
 from sparse_regimes.journal import RECORD_NAMES
+from sparse_regimes.past_run import restore
 
 ROOT = Path(__file__).parent.parent
 STEPS_PER_EPOCH = 10

@@ -33,6 +33,12 @@ def check_minutes(minutes: float) -> None:
     raise InputError(f"--minutes must be at least 0, got {minutes}")
 
 
+def check_jobs(jobs: int) -> None:
+  """Raises an ``InputError`` unless so many runs can be trained at a time."""
+  if not 1 <= jobs <= 1000:
+    raise InputError(f"--jobs must be from 1 to 1000, got {jobs}")
+
+
 def typed(script: str, argv: Sequence[str] | None) -> str:
   """The command as it can be given again."""
   return shlex.join(

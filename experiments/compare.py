@@ -26,7 +26,15 @@ from typing import Any
 
 import matplotlib.figure
 import numpy as np
-from command import Parser, check_minutes, exit_code, markdown, state, typed
+from command import (
+  Parser,
+  check_jobs,
+  check_minutes,
+  exit_code,
+  markdown,
+  state,
+  typed,
+)
 from etils import epath
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from paired import Estimate, estimate, sign_flip_p
@@ -232,8 +240,7 @@ def compare(argv: Sequence[str] | None = None) -> int:
   parser.add_argument("--jobs", type=int, default=1)
   parser.add_argument("--minutes", type=float, default=0.0)
   args, rest = parser.parse_known_args(argv)
-  if not 1 <= args.jobs <= 1000:
-    raise InputError(f"--jobs must be from 1 to 1000, got {args.jobs}")
+  check_jobs(args.jobs)
   check_minutes(args.minutes)
   overrides = configs.parse_overrides(rest)
   if any(override.startswith("seed=") for override in overrides):

@@ -34,7 +34,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from command import Parser, check_minutes, exit_code, markdown, state, typed
+from command import (
+  Parser,
+  check_jobs,
+  check_minutes,
+  exit_code,
+  markdown,
+  state,
+  typed,
+)
 from etils import epath
 from run_queue import Interrupted, Run, make_runs, parse_seeds, train_all
 from studies import MEASURES, NOTE, STUDIES, Measured, draw, rows_of, table
@@ -154,25 +162,17 @@ def flat_minima(argv: Sequence[str] | None = None) -> int:
     one_of("--study", args.study, STUDIES)
   except ValueError as error:
     raise InputError(str(error)) from error
-  if not 1 <= args.jobs <= 1000:
-    raise InputError(f"--jobs must be from 1 to 1000, got {args.jobs}")
+  check_jobs(args.jobs)
   if args.num_images < 1:
     raise InputError(f"--num_images must be at least 1, got {args.num_images}")
   check_minutes(args.minutes)
   overrides = [*configs.parse_overrides(rest), _KEEP]
   study, seeds = STUDIES[args.study], parse_seeds(args.seeds)
-  arms = {
-    label: "+".join([_sized(arm, full=args.full), *own])
-    for label, (arm, *own) in (
-      (label, spec.split("+")) for label, spec in study.arms.items()
-    )
-  }
+  arms = [_sized(spec, full=args.full) for spec in study.arms.values()]
   deadline = time.monotonic() + (args.minutes * 60 or math.inf)
-  runs = make_runs([*arms.values()], seeds, args.out, overrides)
-  by_label = {
-    label: [run for run in runs if run.arm == _name(arm)]
-    for label, arm in arms.items()
-  }
+  runs = make_runs(arms, seeds, args.out, overrides)
+  # They come seed by seed, the arms of each in order.
+  by_label = {label: runs[i :: len(arms)] for i, label in enumerate(study.arms)}
   command = typed("flat_minima.py", argv)
   try:
     train_all(runs, jobs=args.jobs, minutes=args.minutes)
@@ -185,13 +185,9 @@ def flat_minima(argv: Sequence[str] | None = None) -> int:
   return 0 if sum(map(len, measured.values())) == len(runs) else 4
 
 
-def _sized(config: str, *, full: bool) -> str:
-  return FULL[config] if full else config
-
-
-def _name(arm: str) -> str:
-  config, *own = arm.split("+")
-  return "+".join([Path(config).stem, *own])
+def _sized(spec: str, *, full: bool) -> str:
+  config, plus, own = spec.partition("+")
+  return (FULL[config] if full else config) + plus + own
 
 
 if __name__ == "__main__":

@@ -4,12 +4,9 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-import matplotlib.figure
 import numpy as np
 from matplotlib import colormaps
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.ticker import MaxNLocator
 from paired import estimate, sign_flip_p
 
 from sparse_regimes import figures
@@ -215,15 +212,9 @@ def rows_of(study: Study, measured: Measured) -> list[list[Any]]:
 
 def draw(study: Study, measured: Measured) -> bytes:
   """Means over seeds by epoch, with the range of the seeds."""
-  panels = len(study.drawn) + study.trajectories
-  columns = min(panels, 2)
-  lines = -(-panels // columns)
-  figure = matplotlib.figure.Figure(
-    figsize=(4.8 * columns, 3.6 * lines), layout="constrained"
-  )
-  FigureCanvasAgg(figure)
-  axes = list(figure.subplots(lines, columns, squeeze=False).ravel())
-  for ax in axes[panels:]:
+  count = len(study.drawn) + study.trajectories
+  figure, axes = figures.panels(count, height=3.4)
+  for ax in axes[count:]:
     ax.axis("off")
   styles = {
     label: {
@@ -237,9 +228,7 @@ def draw(study: Study, measured: Measured) -> bytes:
     for label in labels:
       _draw_over_epochs(ax, name, measured[label], label, styles[label])
     ax.set_title(name.capitalize(), fontsize=12)
-    ax.set_xlabel("Epoch", fontsize=11)
-    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-    ax.grid(alpha=0.3)
+    figures.over_epochs(ax)
     if name in ("augmented flatness", "weight of sparsity"):
       ax.set_yscale("log")
   axes[0].legend(fontsize=8, loc="best", framealpha=0.7)
@@ -251,7 +240,6 @@ def draw(study: Study, measured: Measured) -> bytes:
     ax.set_xlabel("Active fraction", fontsize=11)
     ax.set_ylabel("Augmented flatness", fontsize=11)
     ax.set_yscale("log")
-    ax.grid(alpha=0.3)
   return figures.png(figure, 120)
 
 

@@ -13,7 +13,7 @@ import orbax.checkpoint as ocp
 from etils import epath
 
 from sparse_regimes.digest import digest
-from sparse_regimes.errors import InputError, one_of
+from sparse_regimes.errors import InputError
 from sparse_regimes.journal import MAX_BYTES, Journal, Record
 from sparse_regimes.processes import any_of_all, on_first
 from sparse_regimes.state import TrainState
@@ -47,7 +47,7 @@ class Checkpoints:
   def __enter__(self) -> Self:
     # Making a manager clears them away.
     self._unfinished = on_first(lambda: _unfinished(self._workdir))
-    self._manager = _make_manager(self._workdir, policy=self._policy)
+    self._manager = make_manager(self._workdir, policy=self._policy)
     return self
 
   def __exit__(
@@ -69,7 +69,7 @@ class Checkpoints:
       OSError: if it, or the save before it, could not be written; the ones
         before are intact.
     """
-    self._best = _number_of(journal.best)
+    self._best = number_of(journal.best)
     content = journal.to_json() | {"digest": digest(state)}
     try:
       self._manager.save(
@@ -117,7 +117,7 @@ class Checkpoints:
     for checkpoint in sorted(self._manager.all_steps(), reverse=True):
       reason = None
       try:
-        restored = _read(self._manager, checkpoint, template)
+        restored = read(self._manager, checkpoint, template)
       except DamagedError as error:
         reason = str(error)
       # All take the same one.
@@ -146,121 +146,10 @@ class Checkpoints:
     )
 
 
-def restore(
-  workdir: epath.Path,
-  which: str,
-  template: TrainState,
-  log: Callable[[str], None] = print,
-) -> tuple[TrainState, Journal]:
-  """Reads a checkpoint of a run, which may be running.
-
-  Args:
-    workdir: the run's folder.
-    which: ``best`` (by dense test accuracy) or ``last``.
-    template: a state of the checkpoint's shapes and dtypes, of arrays or of
-      ``jax.ShapeDtypeStruct``.
-    log: told what was skipped and why.
-
-  Returns:
-    The state, where the template's shardings say or else on the default device,
-    and the journal up to it.
-
-  Raises:
-    InputError: if the run has no such checkpoint, or it cannot be read as one
-      of this template.
-  """
-  check_checkpoint(workdir, which)
-  template = _on_default_device(template)
-  with _make_manager(workdir, policy=None) as manager:
-    reason = None
-    for number in sorted(manager.all_steps(), reverse=True):
-      try:
-        if which == "best":
-          best = _number_of(_read_journal(manager, number).best)
-          if best is None:
-            raise InputError(
-              f"--checkpoint=best: no epoch of {workdir} has been evaluated yet"
-            )
-          return _read(manager, best, template)
-        return _read(manager, number, template)
-      except DamagedError as error:
-        reason = reason or str(error)
-        log(f"checkpoint  {number} is damaged: skipped ({error})")
-    if reason is None:
-      raise InputError(
-        f"--workdir must hold a finished checkpoint, got {workdir}"
-      )
-    raise InputError(
-      f"--workdir {workdir}: the {which} checkpoint is damaged or not of this"
-      f" config ({reason})"
-    )
-
-
-def kept_epochs(
-  workdir: epath.Path, log: Callable[[str], None] = print
-) -> dict[int, int]:
-  """The epochs of whose ends a run still has checkpoints, and their numbers.
-
-  Args:
-    workdir: the run's folder.
-    log: told what was skipped and why.
-
-  Raises:
-    InputError: if the run has no checkpoints.
-  """
-  check_checkpoint(workdir, "last")
-  epochs = {}
-  with _make_manager(workdir, policy=None) as manager:
-    for number in sorted(manager.all_steps()):
-      try:
-        journal = _read_journal(manager, number)
-      except DamagedError as error:
-        log(f"checkpoint  {number} is damaged: skipped ({error})")
-        continue
-      if journal.records and journal.records[-1]["step"] == journal.step:
-        epochs[len(journal.records)] = number
-  return epochs
-
-
-def restore_number(
-  workdir: epath.Path, number: int, template: TrainState
-) -> tuple[TrainState, Journal]:
-  """As :func:`restore`, a checkpoint by its number.
-
-  Raises:
-    DamagedError: if it is not what was saved.
-  """
-  with _make_manager(workdir, policy=None) as manager:
-    return _read(manager, number, _on_default_device(template))
-
-
 def has_checkpoints(workdir: epath.Path) -> bool:
   """Whether there is anything to go on from, good or not."""
   folder = workdir / FOLDER
   return folder.is_dir() and any(p.name.isdigit() for p in folder.iterdir())
-
-
-def _on_default_device(template: TrainState) -> TrainState:
-  """Where the template does not say otherwise."""
-  device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-
-  def describe(x: Any) -> jax.ShapeDtypeStruct:
-    said = x.sharding if isinstance(x, jax.ShapeDtypeStruct) else None
-    return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=said or device)
-
-  return jax.tree.map(describe, template)
-
-
-def check_checkpoint(workdir: epath.Path, which: str) -> None:
-  """Raises an ``InputError`` unless the run may have such a checkpoint."""
-  try:
-    one_of("--checkpoint", which, ("best", "last"))
-  except ValueError as error:
-    raise InputError(str(error)) from error
-  if not (workdir / FOLDER).is_dir():
-    raise InputError(
-      f"--workdir must hold a run with checkpoints, got {workdir}"
-    )
 
 
 def _number(step: int, num_evaluated: int) -> int:
@@ -268,7 +157,7 @@ def _number(step: int, num_evaluated: int) -> int:
   return step + num_evaluated
 
 
-def _number_of(record: Record | None) -> int | None:
+def number_of(record: Record | None) -> int | None:
   """The checkpoint that was saved with a record."""
   return None if record is None else _number(record["step"], record["epoch"])
 
@@ -300,7 +189,7 @@ class _Manager(ocp.CheckpointManager):
     return False
 
 
-def _make_manager(
+def make_manager(
   workdir: epath.Path, *, policy: _LatestAndBest | None
 ) -> ocp.CheckpointManager:
   """Without a policy it only reads."""
@@ -317,9 +206,14 @@ def _make_manager(
   )
 
 
-def _read(
+def read(
   manager: ocp.CheckpointManager, number: int, template: TrainState
 ) -> tuple[TrainState, Journal]:
+  """A checkpoint, its checksums compared.
+
+  Raises:
+    DamagedError: if it is not what was saved.
+  """
   with _damage_named():
     restored = _restore(
       manager,
@@ -343,7 +237,8 @@ def _read(
     return restored.state, journal
 
 
-def _read_journal(manager: ocp.CheckpointManager, number: int) -> Journal:
+def read_journal(manager: ocp.CheckpointManager, number: int) -> Journal:
+  """A checkpoint's journal alone; raises as :func:`read` does."""
   with _damage_named():
     restored = _restore(manager, number, journal=ocp.args.JsonRestore())
     content = _object(restored.journal)

@@ -107,7 +107,7 @@ def curves(
     trace: of the run.
     titles: of the panels, in two columns.
   """
-  figure, axes = _panels(len(titles), sharex=True)
+  figure, axes = panels(len(titles), sharex=True)
   marker = "o" if len(records) <= 40 else None
   for ax, title in zip(axes, titles, strict=True):
     for name, style in CURVES[title].items():
@@ -121,13 +121,13 @@ def curves(
       ax.set_ylim(0, 1.03)
     _shade_collapses(ax, records, trace)
   for ax in axes[-2:]:
-    _over_epochs(ax)
+    over_epochs(ax)
   return figure
 
 
 def accuracies(records: Sequence[Record], trace: Trace) -> Figure:
   """Accuracy on training and test images, dense and at the budget in force."""
-  figure, (ax,) = _panels(1)
+  figure, (ax,) = panels(1)
   for budget, style in _BUDGETS.items():
     for split, width in (("train", 2.6), ("test", 1.2)):
       label = f"{split}, {_KEPT[budget]}"
@@ -146,7 +146,7 @@ def accuracies(records: Sequence[Record], trace: Trace) -> Figure:
 
 def generalisation_gap(records: Sequence[Record], trace: Trace) -> Figure:
   """Training minus test accuracy, dense and at the budget in force."""
-  figure, (ax,) = _panels(1)
+  figure, (ax,) = panels(1)
   for budget, style in _BUDGETS.items():
     gaps = [
       measured | {"gap": _minus(measured, f"train_{budget}", f"test_{budget}")}
@@ -166,7 +166,7 @@ def site_heat_map(trace: Trace, title: str) -> Figure:
     title: of ``SITES``.
   """
   names = list(trace.site_multiply_adds)
-  figure, (ax,) = _panels(1, height=1.4 + 0.15 * len(names))
+  figure, (ax,) = panels(1, height=1.4 + 0.15 * len(names))
   values = np.array([epoch[SITES[title]] for epoch in trace.epochs], float)
   image = ax.imshow(
     values.T.reshape(len(names), -1),
@@ -180,7 +180,7 @@ def site_heat_map(trace: Trace, title: str) -> Figure:
   ax.set_title(title, fontsize=12)
   ax.grid(visible=False)
   ax.set_yticks(range(len(names)), names, fontsize=7)
-  _over_epochs(ax)
+  over_epochs(ax)
   figure.colorbar(image, ax=ax, pad=0.02)
   return figure
 
@@ -195,7 +195,7 @@ def budget_sweep(
     sweeps: rows of :func:`sparse_regimes.sweep.sweep` by the run's name.
     titles: of the panels, in two columns.
   """
-  figure, axes = _panels(len(titles), sharex=True)
+  figure, axes = panels(len(titles), sharex=True)
   for ax, title in zip(axes, titles, strict=True):
     for (label, rows), style in zip(
       sweeps.items(), itertools.cycle(_SWEEPS), strict=False
@@ -226,7 +226,7 @@ def sweep_sites(rows: Sequence[Mapping[str, Any]], title: str) -> Figure:
   """
   rows = sorted(rows, key=lambda row: row["keep_ratio"])
   values = np.array([row[SWEEP_SITES[title]] for row in rows], float)
-  figure, (ax,) = _panels(1, height=1.4 + 0.15 * values.shape[1])
+  figure, (ax,) = panels(1, height=1.4 + 0.15 * values.shape[1])
   # A threshold may be anything, shares lie between 0 and 1.
   limits: dict[str, Any] = (
     {} if title == "Threshold" else {"vmin": 0, "vmax": 1}
@@ -253,7 +253,7 @@ def measures(epochs: Sequence[Mapping[str, Any]], title: str) -> Figure:
     title: of ``MEASURES``.
   """
   field, scale = MEASURES[title]
-  figure, (ax,) = _panels(1)
+  figure, (ax,) = panels(1)
   names = list(epochs[-1]["sites"])
   for i, name in enumerate(names):
     values = [row["sites"][name][field] for row in epochs]
@@ -267,7 +267,7 @@ def measures(epochs: Sequence[Mapping[str, Any]], title: str) -> Figure:
     )
   ax.set_title(title, fontsize=12)
   ax.set_yscale(scale)
-  _over_epochs(ax)
+  over_epochs(ax)
   return figure
 
 
@@ -278,10 +278,10 @@ def png(figure: Figure, dpi: int = 150) -> bytes:
   return buffer.getvalue()
 
 
-def _panels(
+def panels(
   count: int, *, height: float = 3.0, **arguments: Any
 ) -> tuple[Figure, list[Axes]]:
-  """One panel, or several in two columns."""
+  """One panel, or several in two columns; the last may be one too many."""
   columns = min(count, 2)
   rows = -(-count // columns)
   figure = Figure(figsize=(4.5 * columns, height * rows), layout="constrained")
@@ -307,12 +307,13 @@ def _merged(records: Sequence[Record], trace: Trace) -> list[Record]:
 def _finish_over_epochs(
   ax: Axes, records: Sequence[Record], trace: Trace
 ) -> None:
-  _over_epochs(ax)
+  over_epochs(ax)
   _shade_collapses(ax, records, trace)
   ax.legend(fontsize=9, loc="best", framealpha=0.7)
 
 
-def _over_epochs(ax: Axes) -> None:
+def over_epochs(ax: Axes) -> None:
+  """Labels the axis of epochs, which are whole."""
   ax.set_xlabel("Epoch", fontsize=11)
   ax.xaxis.set_major_locator(MaxNLocator(integer=True))
 

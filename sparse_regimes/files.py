@@ -1,7 +1,9 @@
 """Files of a run folder, on a disk or in a bucket."""
 
 import contextlib
+import json
 import os
+from typing import Any
 
 from etils import epath
 
@@ -29,6 +31,25 @@ def write(path: epath.Path, content: str | bytes) -> None:
     with contextlib.suppress(OSError):
       unfinished.unlink()
     raise OSError(f"{path} could not be written: {error.strerror}") from error
+
+
+def read_json(path: epath.Path, *, most: int) -> Any:
+  """Reads a JSON file that anybody may have written.
+
+  Args:
+    path: of the file.
+    most: bytes that it may have.
+
+  Raises:
+    OSError: if it cannot be read.
+    ValueError: if it is too large or not JSON.
+  """
+  if path.stat().length > most:
+    raise ValueError(f"it has more than {most} bytes")
+  try:
+    return json.loads(path.read_bytes())
+  except RecursionError as error:
+    raise ValueError("it is nested too deeply") from error
 
 
 def is_remote(path: epath.Path) -> bool:

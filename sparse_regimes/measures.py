@@ -15,8 +15,9 @@ from flax import linen as nn
 from sparse_regimes import analysis
 from sparse_regimes.data.dataset import Dataset, normalize
 from sparse_regimes.errors import InputError
-from sparse_regimes.files import write
+from sparse_regimes.files import read_json, write
 from sparse_regimes.losses import cross_entropy
+from sparse_regimes.metrics import is_correct
 from sparse_regimes.state import TrainState
 
 MEASURES_FILE = "measures.json"
@@ -27,9 +28,6 @@ _EPSILON = 1 / 255
 NUMBERS = (
   *("step", "keep_ratio", "test_dense_accuracy", "accuracy"),
   *("fgsm_accuracy", "sharpness", "hessian_trace", "hessian_error"),
-)
-_READING = (
-  *(OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError),
 )
 _LISTS = {"effective"}
 _TABLES = {
@@ -148,10 +146,12 @@ def _robustness(
     return logits
 
   pixels = images.astype(jnp.float32) / 255
-  accuracy = functools.partial(analysis.fgsm_accuracy, classify, pixels, labels)
+  right = is_correct(classify(pixels), labels)
   return {
-    "accuracy": accuracy(epsilon=0.0),
-    "fgsm_accuracy": accuracy(epsilon=_EPSILON),
+    "accuracy": jnp.mean(right, dtype=jnp.float32),
+    "fgsm_accuracy": analysis.fgsm_accuracy(
+      classify, pixels, labels, epsilon=_EPSILON
+    ),
   }
 
 
@@ -180,9 +180,7 @@ def read_measures(folder: epath.Path) -> dict[str, Any]:
   """
   path = folder / MEASURES_FILE
   try:
-    if path.stat().length > _MAX_BYTES:
-      raise ValueError(f"it has more than {_MAX_BYTES} bytes")
-    content = json.loads(path.read_bytes())
+    content = read_json(path, most=_MAX_BYTES)
     if type(content["num_images"]) is not int:
       raise ValueError("its num_images is no number")
     before = 0
@@ -203,7 +201,7 @@ def read_measures(folder: epath.Path) -> dict[str, Any]:
         raise ValueError(f"epoch {before} has what is no number")
     if not before:
       raise ValueError("it has no epoch")
-  except _READING as error:
+  except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
     raise InputError(
       f"{path} could not be read ({type(error).__name__}: {error}); delete it"
       " and --mode=measure makes it anew"

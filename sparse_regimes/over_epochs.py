@@ -1,5 +1,6 @@
 """``--mode=measure``: sparsity, flatness and spectra over a run's epochs."""
 
+import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -8,11 +9,7 @@ from etils import epath
 
 from sparse_regimes import factory
 from sparse_regimes.activations import flat_part
-from sparse_regimes.checkpoint import (
-  DamagedError,
-  kept_epochs,
-  restore_number,
-)
+from sparse_regimes.checkpoint import DamagedError
 from sparse_regimes.errors import InputError
 from sparse_regimes.measures import (
   MEASURES_FILE,
@@ -21,7 +18,12 @@ from sparse_regimes.measures import (
   write_measures,
 )
 from sparse_regimes.pace import format_seconds
-from sparse_regimes.past_run import describe_state, load_config
+from sparse_regimes.past_run import (
+  describe_state,
+  kept_epochs,
+  load_config,
+  restore_number,
+)
 from sparse_regimes.report import write_report
 
 
@@ -127,6 +129,5 @@ def _begun(workdir: epath.Path, settings: dict[str, Any]) -> dict[str, Any]:
 
 
 def _told(row: Mapping[str, Any]) -> str:
-  sites = row["sites"].values()
-  active = sum(site["active"] for site in sites) / max(1, len(sites))
+  active = statistics.fmean(site["active"] for site in row["sites"].values())
   return f"active {active:.4f}, FGSM accuracy {row['fgsm_accuracy']:.4f}"

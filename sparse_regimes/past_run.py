@@ -1,4 +1,4 @@
-"""A run that is there: its config, its static objects, a checkpoint of it."""
+"""A run that is there: its config, its static objects, its checkpoints."""
 
 import dataclasses
 import os
@@ -14,9 +14,16 @@ from ml_collections import ConfigDict
 
 from sparse_regimes import config as configs
 from sparse_regimes import factory
-from sparse_regimes.checkpoint import check_checkpoint, restore
+from sparse_regimes.checkpoint import (
+  FOLDER,
+  DamagedError,
+  make_manager,
+  number_of,
+  read,
+  read_journal,
+)
 from sparse_regimes.data.dataset import Dataset
-from sparse_regimes.errors import InputError
+from sparse_regimes.errors import InputError, one_of
 from sparse_regimes.journal import Journal
 from sparse_regimes.mesh import described, state_shardings
 from sparse_regimes.paths import by_path, name_of
@@ -32,7 +39,7 @@ class PastRun:
     config: of the run, with overrides.
     parts: its static objects.
     data: that it was trained on.
-    state: on the default device, or on every one of a mesh.
+    state: on the default device.
     journal: up to the checkpoint.
   """
 
@@ -100,6 +107,117 @@ def describe_state(
     lambda: factory.make_state(config, parts, data.test_images.shape[1:])
   )
   return parts, template
+
+
+def restore(
+  workdir: epath.Path,
+  which: str,
+  template: TrainState,
+  log: Callable[[str], None] = print,
+) -> tuple[TrainState, Journal]:
+  """Reads a checkpoint of a run, which may be running.
+
+  Args:
+    workdir: the run's folder.
+    which: ``best`` (by dense test accuracy) or ``last``.
+    template: a state of the checkpoint's shapes and dtypes, of arrays or of
+      ``jax.ShapeDtypeStruct``.
+    log: told what was skipped and why.
+
+  Returns:
+    The state, where the template's shardings say or else on the default device,
+    and the journal up to it.
+
+  Raises:
+    InputError: if the run has no such checkpoint, or it cannot be read as one
+      of this template.
+  """
+  check_checkpoint(workdir, which)
+  template = _on_default_device(template)
+  with make_manager(workdir, policy=None) as manager:
+    reason = None
+    for number in sorted(manager.all_steps(), reverse=True):
+      try:
+        if which == "best":
+          best = number_of(read_journal(manager, number).best)
+          if best is None:
+            raise InputError(
+              f"--checkpoint=best: no epoch of {workdir} has been evaluated yet"
+            )
+          return read(manager, best, template)
+        return read(manager, number, template)
+      except DamagedError as error:
+        reason = reason or str(error)
+        log(f"checkpoint  {number} is damaged: skipped ({error})")
+    if reason is None:
+      raise InputError(
+        f"--workdir must hold a finished checkpoint, got {workdir}"
+      )
+    raise InputError(
+      f"--workdir {workdir}: the {which} checkpoint is damaged or not of this"
+      f" config ({reason})"
+    )
+
+
+def kept_epochs(
+  workdir: epath.Path, log: Callable[[str], None] = print
+) -> dict[int, int]:
+  """The epochs of whose ends a run still has checkpoints, and their numbers.
+
+  Args:
+    workdir: the run's folder.
+    log: told what was skipped and why.
+
+  Raises:
+    InputError: if the run has no checkpoints.
+  """
+  check_checkpoint(workdir, "last")
+  epochs = {}
+  with make_manager(workdir, policy=None) as manager:
+    for number in sorted(manager.all_steps()):
+      try:
+        journal = read_journal(manager, number)
+      except DamagedError as error:
+        log(f"checkpoint  {number} is damaged: skipped ({error})")
+        continue
+      if journal.records and journal.records[-1]["step"] == journal.step:
+        epochs[len(journal.records)] = number
+  return epochs
+
+
+def restore_number(
+  workdir: epath.Path, number: int, template: TrainState
+) -> tuple[TrainState, Journal]:
+  """As :func:`restore`, a checkpoint by its number.
+
+  Raises:
+    DamagedError: if it is not what was saved.
+  """
+  with make_manager(workdir, policy=None) as manager:
+    return read(manager, number, _on_default_device(template))
+
+
+def _on_default_device(template: TrainState) -> TrainState:
+  """Where the template does not say otherwise."""
+  device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+
+  def describe(x: Any) -> jax.ShapeDtypeStruct:
+    said = x.sharding if isinstance(x, jax.ShapeDtypeStruct) else None
+    return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=said or device)
+
+  return jax.tree.map(describe, template)
+
+
+def check_checkpoint(workdir: epath.Path, which: str) -> None:
+  """Raises an ``InputError`` unless the run may have such a checkpoint."""
+  try:
+    one_of("--checkpoint", which, ("best", "last"))
+  except ValueError as error:
+    raise InputError(str(error)) from error
+  if not (workdir / FOLDER).is_dir():
+    raise InputError(
+      f"--workdir must hold a run with checkpoints, got {workdir}"
+    )
 
 
 def adopt(params: Any, past: Any) -> tuple[Any, list[str], list[str]]:

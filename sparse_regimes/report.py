@@ -1,6 +1,5 @@
 """``report.html``: one run on one page, from the files in its folder."""
 
-import json
 import os
 from collections.abc import Sequence
 from typing import Any
@@ -12,7 +11,7 @@ from sparse_regimes import config as configs
 from sparse_regimes import figures
 from sparse_regimes.config import flatten
 from sparse_regimes.errors import InputError
-from sparse_regimes.files import write
+from sparse_regimes.files import read_json, write
 from sparse_regimes.journal import Record, read_records
 from sparse_regimes.measures import MEASURES_FILE, read_measures
 from sparse_regimes.metrics import skippable_share
@@ -331,12 +330,10 @@ def _environment(workdir: epath.Path) -> list[Block]:
 
 def _read_json(path: epath.Path) -> dict[str, Any]:
   try:
-    if path.stat().length > _MAX_JSON_BYTES:
-      raise ValueError(f"it has more than {_MAX_JSON_BYTES} bytes")
-    content = json.loads(path.read_bytes())
+    content = read_json(path, most=_MAX_JSON_BYTES)
     if not isinstance(content, dict):
       raise ValueError("it is not a JSON object")
-  except (OSError, ValueError, RecursionError) as error:
+  except (OSError, ValueError) as error:
     raise InputError(f"{path} could not be read: {error}") from error
   return content
 

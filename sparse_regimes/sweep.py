@@ -12,7 +12,7 @@ import numpy as np
 from etils import epath
 
 from sparse_regimes.errors import InputError
-from sparse_regimes.files import write
+from sparse_regimes.files import read_json, write
 from sparse_regimes.losses import cross_entropy
 from sparse_regimes.metrics import (
   calibration_error,
@@ -166,9 +166,7 @@ def read_sweep(folder: epath.Path) -> dict[str, Any]:
   """
   path = folder / SWEEP_FILE
   try:
-    if path.stat().length > _MAX_BYTES:
-      raise ValueError(f"it has more than {_MAX_BYTES} bytes")
-    content = json.loads(path.read_bytes())
+    content = read_json(path, most=_MAX_BYTES)
     if {"checkpoint", "epoch"} - set(content) or not content["rows"]:
       raise ValueError("it has no rows of a checkpoint")
     num_sites = len(content["rows"][0][SITES[0]])
@@ -180,7 +178,7 @@ def read_sweep(folder: epath.Path) -> dict[str, Any]:
         numbers += row[name]
       if not all(type(n) in (int, float) and abs(n) < 1e300 for n in numbers):
         raise ValueError("a row's values are not finite numbers")
-  except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+  except (OSError, ValueError, KeyError, TypeError) as error:
     raise InputError(
       f"{path} could not be read ({type(error).__name__}: {error}); --mode=eval"
       " makes it anew"

@@ -9,7 +9,7 @@ from etils import epath
 from journal_test import record
 from tiny import TinyNet, tiny_state
 
-from sparse_regimes import checkpoint, controllers
+from sparse_regimes import checkpoint, controllers, past_run
 from sparse_regimes.checkpoint import Checkpoints
 from sparse_regimes.errors import InputError
 from sparse_regimes.journal import Journal
@@ -64,7 +64,7 @@ def test_the_last_and_the_best_are_kept_and_come_back_whole(tmp_path):
   save_epochs(folder, [0.2, 0.5, 0.4, 0.3])
   assert {p.name for p in (folder / "checkpoints").iterdir()} == {"6", "12"}
   for which, epoch in (("best", 2), ("last", 4)):
-    state, journal = checkpoint.restore(folder, which, state_at(0))
+    state, journal = past_run.restore(folder, which, state_at(0))
     assert len(journal.records) == epoch
     assert_states_equal(state, state_at(2 * epoch))
 
@@ -148,7 +148,7 @@ def test_of_damaged_checkpoints_the_one_before_is_taken(tmp_path, damage):
   assert [p.name for p in (tmp_path / "damaged_checkpoints").iterdir()] == [
     "9-0"
   ]
-  state, _ = checkpoint.restore(folder, "last", template())
+  state, _ = past_run.restore(folder, "last", template())
   assert_states_equal(state, state_at(6))
 
 
@@ -177,7 +177,7 @@ def test_an_evaluation_takes_the_one_before_too(tmp_path, which, epoch):
   save_epochs(folder, [0.9, 0.3, 0.4], keep=2)
   change_journal(tmp_path / "checkpoints" / "9")
   lines = []
-  state, _ = checkpoint.restore(folder, which, template(), lines.append)
+  state, _ = past_run.restore(folder, which, template(), lines.append)
   assert_states_equal(state, state_at(2 * epoch))
   assert "checkpoint  9 is damaged: skipped (" in lines[0]
 
@@ -190,7 +190,7 @@ def test_metadata_of_any_size_is_not_read(tmp_path):
   ) as file:
     file.truncate(1 << 33)
   with pytest.raises(InputError, match=r"_METADATA has more than 268435456"):
-    checkpoint.restore(folder, "last", template(), print)
+    past_run.restore(folder, "last", template(), print)
 
 
 def test_storage_that_fails_is_not_damage(tmp_path, monkeypatch):
@@ -260,16 +260,16 @@ def test_a_save_that_fails_is_an_error_and_the_one_before_intact(tmp_path):
       save_and_wait(checkpoints, 2)
     (tmp_path / "checkpoints").unlink()
     (tmp_path / "aside").rename(tmp_path / "checkpoints")
-  state, _ = checkpoint.restore(folder, "last", template())
+  state, _ = past_run.restore(folder, "last", template())
   assert_states_equal(state, state_at(2))
 
 
 def test_what_is_missing_is_named(tmp_path):
   folder = epath.Path(tmp_path)
   with pytest.raises(InputError, match="--checkpoint must be one of best, las"):
-    checkpoint.restore(folder, "worst", template())
+    past_run.restore(folder, "worst", template())
   with pytest.raises(InputError, match="must hold a run with checkpoints"):
-    checkpoint.restore(folder, "best", template())
+    past_run.restore(folder, "best", template())
   (tmp_path / "checkpoints").mkdir()
   with pytest.raises(InputError, match="must hold a finished checkpoint"):
-    checkpoint.restore(folder, "best", template())
+    past_run.restore(folder, "best", template())

@@ -18,8 +18,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from journal_test import full_journal, record
 
-from sparse_regimes import checkpoint
 from sparse_regimes import config as configs
+from sparse_regimes import past_run
 from sparse_regimes.errors import InputError
 from sparse_regimes.journal import Journal, _checksum, read_records
 from sparse_regimes.trace import Trace, read_trace
@@ -68,7 +68,7 @@ def test_checkpoint_metadata(run, name, data):
   intact = path.read_bytes()
   try:
     path.write_bytes(data.draw(spoilt(intact)))
-    state, journal = checkpoint.restore(
+    state, journal = past_run.restore(
       epath.Path(folder), "last", template, lambda _: None
     )
   except InputError as error:

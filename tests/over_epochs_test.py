@@ -16,12 +16,12 @@ from etils import epath
 from sparse_regimes import analysis, factory
 from sparse_regimes import config as configs
 from sparse_regimes.activations import flat_part, get_activation, shifted
-from sparse_regimes.checkpoint import kept_epochs, restore_number
 from sparse_regimes.data.dataset import normalize
 from sparse_regimes.errors import InputError
 from sparse_regimes.main import main
 from sparse_regimes.measures import MEASURES_FILE, read_measures
 from sparse_regimes.over_epochs import measure_run
+from sparse_regimes.past_run import kept_epochs, restore_number
 
 SMALL = (
   "data.name=cifar10_mini",
