@@ -193,6 +193,35 @@ def test_batch_statistics_and_dropout_keys_are_carried():
   assert first["loss"] != second["loss"]
 
 
+def test_each_stream_draws_anew_at_every_step():
+  def apply_fn(variables, images, keep_ratio, train, rngs, mutable):
+    # Gradients of the logits' sum are what was drawn.
+    drawn = [jax.random.uniform(rngs[name]) for name in ("dropout", "synapse")]
+    return (variables["params"] * jnp.stack(drawn)[None], jnp.ones(1)), {}
+
+  tx, controller = optax.sgd(1.0), controllers.constant()
+  state = TrainState.create(
+    {"params": jnp.zeros((1, 2))},
+    tx=tx,
+    controller=controller,
+    rng=jax.random.key(0),
+  )
+  train_step = make_train_step(
+    apply_fn,
+    tx,
+    controller,
+    loss_fn=lambda logits, labels: -logits.sum(-1),
+    donate_state=False,
+  )
+  batch = {"images": jnp.zeros((1, 2)), "labels": jnp.zeros(1, jnp.int32)}
+  drawn = []
+  for _ in range(3):
+    before = state.params
+    state, _ = train_step(state, batch)
+    drawn += (state.params - before).ravel().tolist()
+  assert len(set(np.round(drawn, 4))) == 6
+
+
 def test_several_steps_in_a_call_are_the_steps_one_by_one():
   _, state, train_step = tiny_setup(
     controllers.strategy1(decide_every=2), sgd(0.05), dropout=0.2
