@@ -70,6 +70,8 @@ LABELS = {
   "cpu_strategy2": "Strategy 2 (our reading)",
   "cpu_constant": "best constant ratio",
   "cpu_random": "random ratio each step",
+  "cpu_matched": "random ratio, Strategy 1's distribution",
+  "cpu_tuned": "dense, dropout and weight decay tuned",
 }
 
 
@@ -88,6 +90,27 @@ def test_the_readme_and_the_configs_tell_the_same():
       ]
       got = estimate(differences)
       assert f"| {got.mean:.4f} [{got.low:.4f}, {got.high:.4f}] |" in line
+
+
+def test_the_controls_of_the_cpu_scale_study():
+  page = " ".join((CPU_SCALE / "README.md").read_text().split())
+  runs = runs_of(CPU_SCALE)
+  for arm, other in (
+    ("cpu_matched", "cpu_dense"),
+    ("cpu_matched", "cpu_strategy1"),
+    ("cpu_tuned", "cpu_dense"),
+  ):
+    got = estimate([runs[arm][s] - runs[other][s] for s in range(5)])
+    assert f"{got.mean:+.4f} [{got.low:.4f}, {got.high:.4f}]" in page
+  with open(CPU_SCALE / "tuning" / "trials.csv") as file:
+    best = max(
+      (row for row in csv.DictReader(file) if row["state"] == "complete"),
+      key=lambda row: float(row["accuracy"]),
+    )
+  config = configs.load("cpu_tuned")
+  for field in ("model.dropout", "optimizer.weight_decay"):
+    section, name = field.split(".")
+    assert config[section][name] == pytest.approx(float(best[field]), rel=1e-3)
 
 
 def test_the_cpu_scale_sweep():
