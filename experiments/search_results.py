@@ -1,0 +1,111 @@
+"""What a search of ``sweep.py`` has found: its table, figure, page and best."""
+
+import csv
+import io
+from collections.abc import Sequence
+from pathlib import Path
+
+import matplotlib.figure
+import optuna
+from etils import epath
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from optuna.trial import FrozenTrial, TrialState
+
+from sparse_regimes import config as configs
+from sparse_regimes import figures
+from sparse_regimes.files import write
+from sparse_regimes.page import Pictures, Pre, Table, Text, render
+
+
+def finished(study: optuna.Study) -> list[FrozenTrial]:
+  """Trials that need no more time."""
+  return study.get_trials(states=(TrialState.COMPLETE, TrialState.PRUNED))
+
+
+def write_results(
+  study: optuna.Study, folder: Path, config: str, overrides: Sequence[str]
+) -> None:
+  """Writes what is known so far."""
+  out = epath.Path(folder)
+  trials = finished(study)
+  names = sorted({name for trial in trials for name in trial.params})
+  header = ["trial", "state", "accuracy", "epochs", *names]
+  rows = [
+    [
+      *(str(trial.number), trial.state.name.lower()),
+      "" if trial.value is None else f"{trial.value:.4f}",
+      str(max(trial.intermediate_values, default=0)),
+      *(f"{trial.params[name]}" for name in names),
+    ]
+    for trial in trials
+  ]
+  text = io.StringIO()
+  csv.writer(text, lineterminator="\n").writerows([header, *rows])
+  write(out / "trials.csv", text.getvalue())
+  complete = [t for t in trials if t.state == TrialState.COMPLETE]
+  if not complete:
+    return
+  best = study.best_trial
+  values = [f"{name}={value}" for name, value in best.params.items()]
+  chosen = configs.load(
+    config,
+    [*(o for o in overrides if not o.startswith("data.evaluate_on")), *values],
+  )
+  chosen.data.evaluate_on = "test"
+  claim = (
+    f"best of {len(trials)} trials, {best.value:.4f} dense accuracy on held-out"
+    f" training images in trial {best.number} of {folder}."
+  )
+  write(out / "best.py", configs.as_file(chosen, "best", claim))
+  picture = figures.png(search_figure(study, complete, names), 110)
+  write(out / "importance.png", picture)
+  page = render(
+    f"Search around {config}",
+    f"{len(complete)} trials finished, {len(trials) - len(complete)} pruned",
+    {
+      "Best": [Text(claim), Pre("\n".join(values))],
+      "Search": [
+        Pictures(
+          [picture],
+          "Accuracy of finished trials over each field, and how much of it the"
+          " field explains (PED-ANOVA).",
+        )
+      ],
+      "Trials": [Table(header, rows)],
+    },
+  )
+  write(out / "sweep.html", page)
+  print(f"best        {best.value:.4f} with {', '.join(values)}")
+
+
+def search_figure(
+  study: optuna.Study, trials: Sequence[FrozenTrial], names: Sequence[str]
+) -> matplotlib.figure.Figure:
+  """Accuracy over each field, and the fields' importance."""
+  figure = matplotlib.figure.Figure(
+    figsize=(3.2 * (len(names) + 1), 3.4), layout="constrained"
+  )
+  FigureCanvasAgg(figure)
+  axes = figure.subplots(1, len(names) + 1)
+  for ax, name in zip(axes, names, strict=False):
+    at = [t.params[name] for t in trials]
+    ax.plot(at, [t.value or 0.0 for t in trials], "o", color="#1b4965")
+    distribution = trials[-1].distributions[name]
+    if getattr(distribution, "log", False):
+      ax.set_xscale("log")
+    ax.set_xlabel(name)
+    ax.grid(alpha=0.3)
+  axes[0].set_ylabel("accuracy, held-out images")
+  importance = importances(study)
+  axes[-1].barh(list(importance), list(importance.values()), color="#2a7f62")
+  axes[-1].set_xlabel("importance")
+  return figure
+
+
+def importances(study: optuna.Study) -> dict[str, float]:
+  """Of the fields; empty while too few trials are finished to say."""
+  evaluator = optuna.importance.PedAnovaImportanceEvaluator()
+  try:
+    return optuna.importance.get_param_importances(study, evaluator=evaluator)
+  except (ValueError, RuntimeError):
+    return {}
