@@ -22,8 +22,8 @@ class WatchedState(NamedTuple):
     average: moving average of batch accuracy, float32 scalar.
     best_average: the highest ``average`` so far, float32 scalar.
     num_batches: batches seen, int32 scalar.
-    since_reset: batches since the budget rose while the accuracy was low, int32
-      scalar; -1 if it has come back since.
+    low_since_reset: batches of low accuracy in a row, the budget having risen
+      and not fallen before them, int32 scalar; -1 if it has not.
     collapsed: whether it has not come back in time, bool scalar.
     is_best: whether this batch made the average the best so far, bool scalar.
   """
@@ -32,7 +32,7 @@ class WatchedState(NamedTuple):
   average: jax.Array
   best_average: jax.Array
   num_batches: jax.Array
-  since_reset: jax.Array
+  low_since_reset: jax.Array
   collapsed: jax.Array
   is_best: jax.Array
 
@@ -52,13 +52,14 @@ def watched(
   r"""A controller that does what another does, and sees a collapse.
 
   With e the accuracy's moving average and b its best so far, a network has
-  collapsed when :math:`b - e > \tau` in every one of the P batches after one
-  with which the budget rose; it has recovered when :math:`b - e \le \tau`.
-  Nothing that the controller decides depends on it.
+  collapsed when :math:`b - e > \tau` in P batches in a row after one with which
+  the budget rose, and before any with which it fell; it has recovered when
+  :math:`b - e \le \tau`. The average may fall after the reset: the strategies
+  follow a faster one. Nothing that the controller decides depends on it.
 
   Args:
     controller: what decides the budget.
-    patience: P, batches that a network gets after a reset, at least 1.
+    patience: P, batches of low accuracy that a network gets, at least 1.
     drop_tol: :math:`\tau`, in ``[0, 1]``.
     ema_beta: weight of the past in the average, in ``[0, 1)``.
 
@@ -96,7 +97,7 @@ def watched(
       average=jnp.zeros((), jnp.float32),
       best_average=jnp.zeros((), jnp.float32),
       num_batches=jnp.zeros((), jnp.int32),
-      since_reset=jnp.full((), -1, jnp.int32),
+      low_since_reset=jnp.full((), -1, jnp.int32),
       collapsed=jnp.zeros((), bool),
       is_best=jnp.zeros((), bool),
     )
@@ -110,25 +111,26 @@ def watched(
       accuracy,
       ema_beta=ema_beta,
     )
-    back = best_average - average <= drop_tol
+    is_low = best_average - average > drop_tol
     rose = new.keep_ratio > state.keep_ratio
-    since_reset = jnp.where(
-      back,
-      -1,
-      jnp.where(
-        state.since_reset >= 0,
-        # Saturates: a run may stay collapsed for long.
-        jnp.minimum(state.since_reset + 1, patience),
-        jnp.where(rose, 0, -1),
-      ),
+    fell = new.keep_ratio < state.keep_ratio
+    count = state.low_since_reset
+    count = jnp.where(is_low, count, jnp.minimum(count, 0))
+    # Once accuracy is low, no move of the budget is a recovery.
+    counted = jnp.where((count == 0) & fell, -1, count)
+    low_since_reset = jnp.where(
+      is_low & (counted >= 0),
+      # Saturates: a run may stay collapsed for long.
+      jnp.minimum(counted + 1, patience),
+      jnp.where(rose, 0, counted),
     )
     return WatchedState(
       controller=new,
       average=average,
       best_average=best_average,
       num_batches=state.num_batches + 1,
-      since_reset=since_reset,
-      collapsed=since_reset >= patience,
+      low_since_reset=low_since_reset,
+      collapsed=low_since_reset >= patience,
       is_best=average >= best_average,
     )
 

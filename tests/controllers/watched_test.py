@@ -32,6 +32,25 @@ def test_collapsed_until_the_accuracy_is_back():
   assert collapsed == [False] * 8 + [True] * 4 + [False] * 2
 
 
+@pytest.mark.parametrize("decide_every", [1, 10, 21])
+@pytest.mark.parametrize("low", [0.1, 0.6, 0.68])
+@pytest.mark.parametrize("fall", [100, 104, 109])
+def test_a_reset_may_come_before_the_average_has_fallen(
+  decide_every, low, fall
+):
+  strategy = controllers.strategy1(decide_every=decide_every, tighten_pct=0.05)
+  states = run(
+    controllers.watched(strategy, patience=100), [0.85] * fall + [low] * 150
+  )
+  ratios = np.array([s.keep_ratio for s in states])
+  reset = np.flatnonzero(np.diff(ratios) > 0)[0] + 1
+  collapsed = [bool(s.collapsed) for s in states]
+  # From 0.85 to 0.68 the average takes twelve batches to fall by 0.12.
+  low_at = fall + {0.1: 1, 0.6: 6, 0.68: 11}[low]
+  assert abs(collapsed.index(True) - max(reset, low_at) - 100) <= 1
+  assert all(collapsed[collapsed.index(True) :])
+
+
 @pytest.mark.parametrize(
   "controller",
   [
