@@ -22,7 +22,7 @@ class WatchedState(NamedTuple):
     average: moving average of batch accuracy, float32 scalar.
     best_average: the highest ``average`` so far, float32 scalar.
     num_batches: batches seen, int32 scalar.
-    low_since_reset: batches of low accuracy in a row, the budget having risen
+    since_reset: batches of low accuracy in a row, the budget having risen
       and not fallen before them, int32 scalar; -1 if it has not.
     collapsed: whether it has not come back in time, bool scalar.
     is_best: whether this batch made the average the best so far, bool scalar.
@@ -32,7 +32,7 @@ class WatchedState(NamedTuple):
   average: jax.Array
   best_average: jax.Array
   num_batches: jax.Array
-  low_since_reset: jax.Array
+  since_reset: jax.Array
   collapsed: jax.Array
   is_best: jax.Array
 
@@ -97,7 +97,7 @@ def watched(
       average=jnp.zeros((), jnp.float32),
       best_average=jnp.zeros((), jnp.float32),
       num_batches=jnp.zeros((), jnp.int32),
-      low_since_reset=jnp.full((), -1, jnp.int32),
+      since_reset=jnp.full((), -1, jnp.int32),
       collapsed=jnp.zeros((), bool),
       is_best=jnp.zeros((), bool),
     )
@@ -114,11 +114,11 @@ def watched(
     is_low = best_average - average > drop_tol
     rose = new.keep_ratio > state.keep_ratio
     fell = new.keep_ratio < state.keep_ratio
-    count = state.low_since_reset
+    count = state.since_reset
     count = jnp.where(is_low, count, jnp.minimum(count, 0))
     # Once accuracy is low, no move of the budget is a recovery.
     counted = jnp.where((count == 0) & fell, -1, count)
-    low_since_reset = jnp.where(
+    since_reset = jnp.where(
       is_low & (counted >= 0),
       # Saturates: a run may stay collapsed for long.
       jnp.minimum(counted + 1, patience),
@@ -129,8 +129,8 @@ def watched(
       average=average,
       best_average=best_average,
       num_batches=state.num_batches + 1,
-      low_since_reset=low_since_reset,
-      collapsed=low_since_reset >= patience,
+      since_reset=since_reset,
+      collapsed=since_reset >= patience,
       is_best=average >= best_average,
     )
 

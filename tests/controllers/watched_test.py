@@ -64,7 +64,7 @@ def test_a_rising_budget_is_no_recovery(controller):
   states = run(watched, [0.9] * 10 + [0.1] * 60 + [0.9])
   collapsed = [bool(s.collapsed) for s in states]
   first = collapsed.index(True)
-  assert 15 <= first < 40
+  assert 14 <= first < 40
   assert all(collapsed[first:-1])
   assert not collapsed[-1]
 
