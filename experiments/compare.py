@@ -10,7 +10,7 @@ What is finished is not trained again, what was interrupted or killed goes on:
 the same command, as often as it takes. Several of them may share a folder.
 ``--minutes`` ends a piece in time. ``--jobs`` trains runs side by side.
 
-Writes to the folder: ``table.md``, ``table.csv`` (a row an arm), ``runs.csv``
+Writes to the folder: ``table.md``, ``table.csv`` (its numbers), ``runs.csv``
 (a row a run), ``strips.png`` and ``compare.html``. Exits with 0 when all runs
 are finished, 4 if some are left, 1 if one failed, 2 for bad input, 130 and 143
 on signals.
@@ -25,7 +25,6 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib.figure
-import numpy as np
 from command import (
   Parser,
   check_jobs,
@@ -69,10 +68,10 @@ NOTE = (
   " Differences are paired by seed; p is the two-sided sign-flip test, which"
   " cannot fall below 2^(1-n) for n pairs and is exact up to 16. diverged: runs"
   " that ended early with a loss that is not finite, and count as far as they"
-  " came. gap: training minus test"
-  " accuracy, dense. zeros read: share of a forward pass's multiply-adds whose"
-  " activation is 0, an upper bound of what a sparse kernel could skip; a mask"
-  " alone saves nothing."
+  " came; one that did so in its first epoch has no accuracy. gap: training"
+  " minus test accuracy, dense. zeros read: share of a forward pass's"
+  " multiply-adds whose activation is 0, an upper bound of what a sparse kernel"
+  " could skip; a mask alone saves nothing."
 )
 
 Results = dict[str, dict[int, dict[str, Any]]]
@@ -96,17 +95,46 @@ def table(results: Results, baseline: str) -> list[dict[str, str]]:
     if summaries:
       for name, measure in MEASURES.items():
         row[name] = _cell(name, estimate([*map(measure, summaries.values())]))
-    shared = sorted(set(summaries) & set(results[baseline]))
-    if arm != baseline and shared:
-      measure = MEASURES[PRIMARY]
-      differences = [
-        measure(summaries[seed]) - measure(results[baseline][seed])
-        for seed in shared
-      ]
+    differences = paired_differences(results, arm, baseline)
+    if differences:
       row[f"minus {baseline}"] = _cell("difference", estimate(differences))
       row["p"] = _number(sign_flip_p(differences), 4)
     rows.append(row)
   return rows
+
+
+def numbers(results: Results, baseline: str) -> list[list[Any]]:
+  """The table as numbers: a row an arm and measure, with its difference.
+
+  What is NaN in an estimate, such as an interval of one seed, is left empty.
+  """
+  rows: list[list[Any]] = [["arm", "measure", *Estimate._fields, "p"]]
+
+  def add(arm: str, name: str, values: Sequence[float], *p: float) -> None:
+    found = [*estimate(values), *p]
+    rows.append([arm, name, *("" if math.isnan(v) else v for v in found)])
+
+  for arm, summaries in results.items():
+    if summaries:
+      for name, measure in MEASURES.items():
+        add(arm, name, [*map(measure, summaries.values())])
+    differences = paired_differences(results, arm, baseline)
+    if differences:
+      name = f"{PRIMARY} minus {baseline}"
+      add(arm, name, differences, sign_flip_p(differences))
+  return rows
+
+
+def paired_differences(
+  results: Results, arm: str, baseline: str
+) -> list[float]:
+  """Of the seeds that both have; none of the baseline itself."""
+  measure, others = MEASURES[PRIMARY], results[baseline]
+  return [
+    measure(summary) - measure(others[seed])
+    for seed, summary in sorted(results[arm].items())
+    if seed in others and arm != baseline
+  ]
 
 
 def columns(baseline: str) -> list[str]:
@@ -118,7 +146,7 @@ def columns(baseline: str) -> list[str]:
 def _cell(name: str, value: Estimate) -> str:
   if name in (PRIMARY, "difference"):
     sign = "+" if name == "difference" and value.mean >= 0 else ""
-    text = f"{sign}{value.mean:.4f}"
+    text = sign + _number(value.mean, 4)
     if value.n > 1:
       text += f" ± {value.sd:.4f} [{value.low:.4f}, {value.high:.4f}]"
     return text
@@ -162,7 +190,8 @@ def strips(results: Results) -> bytes:
     for i, arm in enumerate(arms):
       dots = [*values[arm].values()]
       ax.plot(dots, [i] * len(dots), "o", ms=5, color="#1b4965", alpha=0.75)
-      ax.plot(np.mean(dots), i, "|", ms=18, mew=2, color="#d1495b")
+      mean = estimate(dots).mean
+      ax.plot(mean, i, "|", ms=18, mew=2, color="#d1495b")
     ax.set_xlabel(f"test accuracy, {name.removesuffix(' accuracy')}")
     ax.grid(alpha=0.3)
   axes[0].set_yticks(range(len(arms)), arms)
@@ -183,7 +212,7 @@ def write_all(
   out.mkdir(parents=True, exist_ok=True)
   text = markdown(names, cells)
   write(out / "table.md", f"{how_far}\n\n{text}\n{NOTE}\n\n`{command}`\n")
-  write(out / "table.csv", _csv([names, *cells]))
+  write(out / "table.csv", _csv(numbers(results, baseline)))
   header = ["arm", "seed", *MEASURES, "device", "host", "jax"]
   lines = [
     [

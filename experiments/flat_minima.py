@@ -7,19 +7,21 @@ Usage:
 
 Studies:
   modules  {relu, jsrelu} x {with, without zeroth bias} x {plain, restricted
-           layer norm}: do they make activations sparse, at what accuracy?
+           layer norm} on the vision transformer: do they make activations
+           sparse, at what accuracy?
+  mlp      the same on the residual MLP.
   shifted  an S whose flat part is at 1.6: do pre-activations gather in it
            though no activation there is zero?
   spectra  of the first linears while training goes on.
   flatness augmented flatness against active fraction over training.
   regimes  Strategy 1 and random budgets: sparsity, flatness, spectra, FGSM.
 
-Small configs by default; ``--full`` takes the full-size ones, for which every
-epoch of a run is a checkpoint of some 65 MB. Runs lie below ``--out`` and are
-shared by studies. What is finished is neither trained nor
-measured again: the same command goes on. Writes ``STUDY.md``, ``STUDY.csv`` (a
-row an arm, seed and epoch) and ``STUDY.png`` to the folder. Exits as
-``compare.py`` does.
+Small configs by default; ``--full`` takes the full-size ones, whose checkpoints
+of every epoch, some 65 MB each, are deleted but for the last and the best once
+a run is measured. Runs lie below ``--out`` and are shared by studies. What is
+finished is neither trained nor measured again: the same command goes on. Writes
+``STUDY.md``, ``STUDY.csv`` (a row an arm, seed and epoch) and ``STUDY.png`` to
+the folder. Exits as ``compare.py`` does.
 """
 
 import contextlib
@@ -30,7 +32,7 @@ import math
 import signal
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -48,15 +50,18 @@ from run_queue import Interrupted, Run, make_runs, parse_seeds, train_all
 from studies import MEASURES, NOTE, STUDIES, Measured, draw, rows_of, table
 
 from sparse_regimes import config as configs
+from sparse_regimes.checkpoint import FOLDER
 from sparse_regimes.errors import InputError, one_of
 from sparse_regimes.files import write
 from sparse_regimes.measures import MEASURES_FILE, read_measures
 from sparse_regimes.over_epochs import measure_run
 from sparse_regimes.pace import format_seconds
+from sparse_regimes.past_run import kept_epochs
 
 # Every epoch is measured, so every epoch is kept.
 _KEEP = "checkpoint.keep=1000"
 FULL = {
+  "cpu_mlp": "mlp_vanilla",
   "cpu_vit": "vit_vanilla",
   "cpu_vit_strategy1": "vit_strategy1",
   "cpu_mlp_shifted": "mlp_shifted",
@@ -103,32 +108,31 @@ def interruptible() -> Iterator[None]:
     signal.signal(signal.SIGTERM, before)
 
 
-def collect(runs: Mapping[str, Sequence[Run]], num_images: int) -> Measured:
-  """What is measured of the finished runs."""
-  measured: Measured = {label: {} for label in runs}
-  for label, of_arm in runs.items():
-    for run in of_arm:
-      workdir = epath.Path(run.workdir)
-      if run.summary() is None or not (workdir / MEASURES_FILE).exists():
-        continue
-      content = read_measures(workdir)
-      if content["num_images"] == num_images:
-        measured[label][run.seed] = content["epochs"]
-  return measured
+def epochs_of(run: Run, num_images: int) -> list[dict[str, Any]] | None:
+  """What is measured of a run's epochs; None unless it is all there."""
+  workdir, summary = epath.Path(run.workdir), run.summary()
+  if summary is None or not (workdir / MEASURES_FILE).exists():
+    return None
+  content = read_measures(workdir)
+  epochs = content["epochs"]
+  whole = epochs[-1]["epoch"] == summary["epochs"]
+  return epochs if whole and content["num_images"] == num_images else None
 
 
-def measure_all(
-  runs: Mapping[str, Sequence[Run]], num_images: int, deadline: float
-) -> None:
+def thin(run: Run) -> None:
+  """Deletes a finished run's checkpoints but the last and the best."""
+  workdir, summary = epath.Path(run.workdir), run.summary()
+  assert summary is not None
+  for epoch, number in kept_epochs(workdir).items():
+    if epoch not in (summary["epochs"], summary["best_epoch"]):
+      (workdir / FOLDER / str(number)).rmtree()
+
+
+def measure_all(runs: Sequence[Run], num_images: int, deadline: float) -> None:
   """Measures every finished run that there is time for."""
-  finished = [
-    (label, run)
-    for label, of_arm in runs.items()
-    for run in of_arm
-    if run.summary() is not None
-  ]
+  finished = [run for run in runs if (run.summary() or {}).get("epochs")]
   started = time.monotonic()
-  for done, (label, run) in enumerate(finished):
+  for done, run in enumerate(finished):
     if time.monotonic() > deadline:
       break
     left = ""
@@ -136,7 +140,7 @@ def measure_all(
       pace = (time.monotonic() - started) / done
       left = f", about {format_seconds(pace * (len(finished) - done))} left"
     print(
-      f"measure     {label}, seed {run.seed}: run {done + 1} of"
+      f"measure     {run.arm}, seed {run.seed}: run {done + 1} of"
       f" {len(finished)}{left}",
       flush=True,
     )
@@ -174,14 +178,42 @@ def flat_minima(argv: Sequence[str] | None = None) -> int:
   # They come seed by seed, the arms of each in order.
   by_label = {label: runs[i :: len(arms)] for i, label in enumerate(study.arms)}
   command = typed("flat_minima.py", argv)
+  failures = []
+  # Full-size runs are measured, and thinned, before the next ones fill a disk.
+  size = args.jobs if args.full else len(runs)
   try:
-    train_all(runs, jobs=args.jobs, minutes=args.minutes)
-    with interruptible():
-      measure_all(by_label, args.num_images, deadline)
+    for first in range(0, len(runs), size):
+      some = runs[first : first + size]
+      minutes = (deadline - time.monotonic()) / 60
+      if minutes <= 0:
+        break
+      try:
+        train_all(
+          some, jobs=args.jobs, minutes=minutes if args.minutes else 0.0
+        )
+      except RuntimeError as error:
+        failures.append(str(error))
+      with interruptible():
+        measure_all(some, args.num_images, deadline)
+      for run in some if args.full else ():
+        if epochs_of(run, args.num_images):
+          thin(run)
   finally:
-    measured = collect(by_label, args.num_images)
+    measured = {
+      label: {
+        run.seed: epochs
+        for run in of_arm
+        if (epochs := epochs_of(run, args.num_images))
+      }
+      for label, of_arm in by_label.items()
+    }
+    for run in runs:
+      if (run.summary() or {}).get("epochs") == 0:
+        print(f"diverged    {run.arm} seed {run.seed} in its first epoch")
     print(write_all(args.out, args.study, measured, len(runs), command))
     print(f"written     {args.study}.md, .csv and .png in {args.out}")
+  if failures:
+    raise RuntimeError("; ".join(failures))
   return 0 if sum(map(len, measured.values())) == len(runs) else 4
 
 

@@ -27,14 +27,15 @@ class Estimate(NamedTuple):
 
 
 def estimate(values: Sequence[float]) -> Estimate:
-  """Mean, standard deviation and 95 % t-interval.
+  """Mean, standard deviation and 95 % t-interval of what is not NaN.
 
   Example:
     >>> print("{:.0f} {:.0f} {:.0f} {:.1f} {:.1f}".format(*estimate([1, 2, 3])))
     3 2 1 -0.5 4.5
   """
-  sample = np.asarray(values, np.float64)
-  n, mean = len(sample), float(sample.mean())
+  sample = _known(values)
+  n = len(sample)
+  mean = float(sample.mean()) if n else math.nan
   if n < 2:
     return Estimate(n, mean, math.nan, math.nan, math.nan)
   sd = float(sample.std(ddof=1))
@@ -47,16 +48,16 @@ def sign_flip_p(differences: Sequence[float]) -> float:
 
   If arms do not differ, each difference is as likely as its negative: p is the
   share of the 2^n sign patterns whose mean is as far from 0, exact up to 16
-  pairs and from 100,000 patterns above. NaN for one pair.
+  pairs and from 100,000 patterns above. NaN for one pair, and NaN is no pair.
 
   Example:
     >>> sign_flip_p([0.1, 0.2, 0.3, 0.4, 0.5])
     0.0625
   """
-  n = len(differences)
+  sample = _known(differences)
+  n = len(sample)
   if n < 2:
     return math.nan
-  sample = np.asarray(differences, np.float64)
   if n <= 16:
     signs = 1 - 2 * (np.arange(2**n)[:, None] >> np.arange(n) & 1)
   else:
@@ -65,3 +66,8 @@ def sign_flip_p(differences: Sequence[float]) -> float:
   sums = np.abs(signs @ sample)
   # Accuracies are multiples of 1/n: sums that differ by rounding are equal.
   return float(np.mean(sums >= abs(sample.sum()) - 1e-9))
+
+
+def _known(values: Sequence[float]) -> np.ndarray:
+  sample = np.asarray(values, np.float64)
+  return sample[~np.isnan(sample)]

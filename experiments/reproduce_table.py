@@ -10,8 +10,9 @@ Strategy 2 (our reading: the paper's is not public). ``--config`` overrides are
 for a try at small scale; their table says so.
 
 Writes ``table.md`` and ``table.json`` to the folder, a row a run, beside the
-paper's numbers; what is not finished is labelled partial. Exits as
-``compare.py`` does: 4 while there is more to do.
+paper's numbers; what is not finished is labelled partial, and a run whose loss
+was not finite diverged. Exits as ``compare.py`` does: 4 while there is more to
+do.
 """
 
 import json
@@ -32,6 +33,7 @@ from sparse_regimes.workdir import FREE
 
 # Test accuracy at the end of the paper's single runs.
 PAPER = {"wrn_dense": 0.869, "wrn_strategy1": 0.8797, "wrn_strategy2": 0.8802}
+FINISHED = "finished"
 COLUMNS = (
   "arm",
   "seed",
@@ -57,13 +59,14 @@ def row(run: Run) -> dict[str, Any]:
   known |= {"arm": run.arm, "seed": run.seed, "paper": PAPER[run.arm]}
   epochs = run.load().train.epochs
   summary = run.summary()
-  known["state"] = (
-    "finished"
-    if summary
-    else f"partial, epoch {len(records)} of {epochs}"
-    if records
-    else "not begun"
-  )
+  if summary and not summary["diverged"]:
+    known["state"] = FINISHED
+  elif summary:
+    known["state"] = f"diverged after epoch {len(records)} of {epochs}"
+  elif records:
+    known["state"] = f"partial, epoch {len(records)} of {epochs}"
+  else:
+    known["state"] = "not begun"
   if records:
     last = records[-1]
     known |= {
@@ -88,7 +91,7 @@ def write_table(
 ) -> str:
   """Writes both files; returns the table as text."""
   rows = [row(run) for run in runs]
-  done = sum(r["state"] == "finished" for r in rows)
+  done = sum(r["state"] == FINISHED for r in rows)
   how_far = state(done, len(rows))
   changed = [o for o in overrides if not o.startswith((*FREE, "data.dir="))]
   if changed:

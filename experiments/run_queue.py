@@ -113,7 +113,10 @@ def _check_summary(summary: Any) -> None:
   summary.setdefault("diverged", False)
   for name, kinds in _SUMMARY.items():
     value = summary.get(name)
-    if type(value) not in kinds or (
+    if value is None and kinds is _NUMBER and not summary["epochs"]:
+      # It diverged before anything was evaluated.
+      summary[name] = math.nan
+    elif type(value) not in kinds or (
       isinstance(value, float) and not math.isfinite(value)
     ):
       raise ValueError(f"{name} must be {kinds[0].__name__}, got {value!r}")

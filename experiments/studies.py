@@ -11,19 +11,24 @@ from paired import estimate, sign_flip_p
 
 from sparse_regimes import figures
 
-_MODULES = {
-  f"{activation}{bias and ', bias'}{norm and ', restricted'}": "+".join(
-    [
-      "cpu_vit",
-      *([f"model.activation={activation}"] if activation != "relu" else []),
-      *(["model.zeroth_bias=input"] if bias else []),
-      *(["model.norm=restricted"] if norm else []),
-    ]
-  )
-  for activation in ("relu", "jsrelu")
-  for bias in ("", "bias")
-  for norm in ("", "restricted")
-}
+
+def _modules(config: str) -> dict[str, str]:
+  """{relu, jsrelu} x {with, without zeroth bias} x {plain, restricted norm}."""
+  return {
+    f"{activation}{bias and ', bias'}{norm and ', restricted'}": "+".join(
+      [
+        config,
+        *([f"model.activation={activation}"] if activation != "relu" else []),
+        *(["model.zeroth_bias=input"] if bias else []),
+        *(["model.norm=restricted"] if norm else []),
+      ]
+    )
+    for activation in ("relu", "jsrelu")
+    for bias in ("", "bias")
+    for norm in ("", "restricted")
+  }
+
+
 _SHIFTED = {
   f"dx {x:+}, dy {y:+}": (
     f"cpu_mlp_shifted+model.shift_x={x}+model.shift_y={y}"
@@ -31,16 +36,26 @@ _SHIFTED = {
   for x in (1.6, -1.6)
   for y in (1.6, -1.6)
 }
-_BOTH = ("relu", "jsrelu, bias, restricted")
+_BOTH = {
+  label: _modules("cpu_vit")[label]
+  for label in ("relu", "jsrelu, bias, restricted")
+}
+# What both networks are asked.
+_OF_MODULES = (
+  ("test accuracy", "active fraction", "gradients above 1e-6"),
+  ("active fraction", "test accuracy", "gradients above 1e-6"),
+)
 
 Row = Mapping[str, Any]
 
 
-def _of_sites(field: str) -> Callable[[Row], float]:
-  """The mean over sites."""
+def _of_sites(field: str, at: int | None = None) -> Callable[[Row], float]:
+  """The mean over sites, of a number or of a list's entry."""
 
   def value(row: Row) -> float:
     values = [site[field] for site in row["sites"].values()]
+    if at is not None:
+      values = [numbers[at] for numbers in values]
     return math.nan if None in values else float(np.mean(values))
 
   return value
@@ -69,8 +84,13 @@ MEASURES: dict[str, Callable[[Row], float]] = {
   "active fraction": _of_sites("active"),
   "outside the flat part": _of_sites("derivative"),
   "augmented flatness": _of_sites("flatness"),
+  "flatness of second linears": _of_sites("flatness_behind"),
   "weight of sparsity": _of_sites("l0_coefficient"),
   "mean squared eta": _of_sites("eta_square"),
+  "mean L1 of eta": _of_sites("eta_l1"),
+  "gradients above 1e-9": _of_sites("effective", 0),
+  "gradients above 1e-6": _of_sites("effective", 1),
+  "gradients above 1e-3": _of_sites("effective", 2),
   "spectral concentration": _of_spectra("ratio"),
   "eigenvalues near zero": _of_spectra("near_zero"),
   "accuracy of the images": _of_epoch("accuracy"),
@@ -99,23 +119,20 @@ class Study(NamedTuple):
 
 
 STUDIES = {
-  "modules": Study(
-    _MODULES,
-    ("test accuracy", "active fraction", "augmented flatness", "sharpness"),
-    ("active fraction", "test accuracy"),
-  ),
+  "modules": Study(_modules("cpu_vit"), *_OF_MODULES),
+  "mlp": Study(_modules("cpu_mlp"), *_OF_MODULES),
   "shifted": Study(
     _SHIFTED,
     ("test accuracy", "outside the flat part", "active fraction"),
     ("outside the flat part", "active fraction"),
   ),
   "spectra": Study(
-    {label: _MODULES[label] for label in _BOTH},
+    _BOTH,
     ("spectral concentration", "eigenvalues near zero", "active fraction"),
     ("spectral concentration", "eigenvalues near zero"),
   ),
   "flatness": Study(
-    {label: _MODULES[label] for label in _BOTH},
+    _BOTH,
     ("active fraction", "augmented flatness", "weight of sparsity"),
     ("active fraction", "augmented flatness", "weight of sparsity"),
     trajectories=True,
@@ -135,7 +152,8 @@ STUDIES = {
   ),
 }
 NOTE = (
-  "Last epoch, dense. Mean over seeds ± standard deviation; below it the"
+  "Last epoch, dense. Mean over seeds ± standard deviation, and what it was"
+  " before the first step (accuracy was not measured there); below it the"
   " difference to the first arm, paired by seed, its 95 % t-interval and the p"
   " of the sign-flip test, which for n seeds cannot fall below 2^(1-n)."
   " Measures of sites and of first linears are means over the network."
@@ -144,10 +162,12 @@ NOTE = (
 Measured = dict[str, dict[int, list[dict[str, Any]]]]
 
 
-def values_of(measured: Measured, label: str, name: str) -> dict[int, float]:
-  """A measure after the last epoch, by seed."""
+def values_of(
+  measured: Measured, label: str, name: str, *, at: int = -1
+) -> dict[int, float]:
+  """A measure by seed, after the last epoch or at another place."""
   return {
-    seed: MEASURES[name](rows[-1]) for seed, rows in measured[label].items()
+    seed: MEASURES[name](rows[at]) for seed, rows in measured[label].items()
   }
 
 
@@ -171,7 +191,8 @@ def table(
     row, below = [label, seeds], [f"minus {first}", ""]
     for name in study.measures:
       values = values_of(measured, label, name)
-      row.append(_mean(list(values.values())))
+      before = values_of(measured, label, name, at=0)
+      row.append(_mean([*values.values()]) + _from([*before.values()]))
       other = values_of(measured, first, name)
       below.append(
         _difference([values[s] - other[s] for s in values if s in other])
@@ -186,6 +207,11 @@ def _mean(values: Sequence[float]) -> str:
   found = estimate(values)
   text = f"{found.mean:.4g}"
   return text + (f" ± {found.sd:.2g}" if found.n > 1 else "")
+
+
+def _from(values: Sequence[float]) -> str:
+  mean = estimate(values).mean
+  return "" if math.isnan(mean) else f", from {mean:.4g}"
 
 
 def _difference(values: Sequence[float]) -> str:

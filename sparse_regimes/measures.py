@@ -183,7 +183,7 @@ def read_measures(folder: epath.Path) -> dict[str, Any]:
     content = read_json(path, most=_MAX_BYTES)
     if type(content["num_images"]) is not int:
       raise ValueError("its num_images is no number")
-    before = 0
+    before = -1
     names_of: dict[str, list[str]] = {}
     for row in content["epochs"]:
       if type(row["epoch"]) is not int or row["epoch"] <= before:
@@ -199,7 +199,7 @@ def read_measures(folder: epath.Path) -> dict[str, Any]:
             values += entry[name]
       if not all(map(_is_measured, values)):
         raise ValueError(f"epoch {before} has what is no number")
-    if not before:
+    if before < 0:
       raise ValueError("it has no epoch")
   except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
     raise InputError(

@@ -35,9 +35,11 @@ def measure_run(
   hessian_samples: int = 16,
   log: Callable[[str], None] = print,
 ) -> dict[str, Any]:
-  """Measures a run, dense, at the end of every epoch that it still has.
+  """Measures a run, dense, before its first step and after its epochs.
 
-  A run keeps its latest ``checkpoint.keep`` epochs, and the best. Sparsity,
+  A run keeps its latest ``checkpoint.keep`` epochs, and the best. What it began
+  with is made again from its seed (epoch 0), unless it began with another run.
+  Sparsity,
   flatness and sharpness are those of the first training images, robustness that
   of the first test images. The trace of the Hessian costs several passes a
   sample, so it is estimated for the last epoch alone.
@@ -53,7 +55,8 @@ def measure_run(
   Returns:
     The content of the file: ``num_images``, ``hessian_samples``, ``config``
     (the overrides) and ``epochs``, a dict each: ``epoch``, ``step``,
-    ``keep_ratio`` (in force), ``test_dense_accuracy`` (of all test images),
+    ``keep_ratio`` (in force), ``test_dense_accuracy`` (of all test images;
+    null for epoch 0),
     ``fgsm_accuracy`` (a step of 1/255) beside ``accuracy`` of the same images,
     ``sharpness`` (radius 0.05),
     ``sites`` (by name, of :class:`sparse_regimes.analysis.Measures`),
@@ -82,21 +85,27 @@ def measure_run(
   if content.get("hessian_samples", hessian_samples) != hessian_samples:
     rows.pop(config.train.epochs, None)
   content["hessian_samples"] = hessian_samples
-  left = [epoch for epoch in kept if epoch not in rows]
+  begun_anew = not config.train.start_from
+  left = [e for e in (*[0] * begun_anew, *kept) if e not in rows]
   data = factory.make_data(config, log)
   parts, template = describe_state(config, data)
   flat = flat_part(config.model.activation, config.model.get("shift_x", 0.0))
   started = time.monotonic()
   for done, epoch in enumerate(left, start=1):
-    try:
-      state, journal = restore_number(workdir, kept[epoch], template)
-    except DamagedError as error:
-      log(f"checkpoint  {kept[epoch]} is damaged: skipped ({error})")
-      continue
+    if epoch:
+      try:
+        state, journal = restore_number(workdir, kept[epoch], template)
+      except DamagedError as error:
+        log(f"checkpoint  {kept[epoch]} is damaged: skipped ({error})")
+        continue
+      record = journal.records[-1]
+    else:
+      state = factory.make_state(config, parts, data.train_images.shape[1:])
+      keep_ratio = float(state.controller_state.keep_ratio)
+      record = {"epoch": 0, "step": 0, "keep_ratio": keep_ratio}
     last = epoch == config.train.epochs
-    record = journal.records[-1]
     names = ("epoch", "step", "keep_ratio", "test_dense_accuracy")
-    rows[epoch] = {name: record[name] for name in names} | measure_state(
+    rows[epoch] = {name: record.get(name) for name in names} | measure_state(
       parts.model,
       state,
       data,
@@ -111,7 +120,7 @@ def measure_run(
       f"measured    epoch {epoch}: {_told(rows[epoch])};"
       f" about {format_seconds(seconds)} left"
     )
-  if not rows:
+  if not set(rows) - {0}:
     raise InputError(
       f"--workdir must hold a checkpoint that can be read, got {workdir}"
     )

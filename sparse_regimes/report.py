@@ -275,8 +275,9 @@ def _measures(workdir: epath.Path) -> list[Block]:
         for title, (field, _) in figures.MEASURES.items()
         if any(site[field] is not None for site in last["sites"].values())
       ],
-      "Dense, at the end of every epoch that has a checkpoint. A line a site,"
-      " from input (dark) to output (light).",
+      "Dense, before the first step (epoch 0) and at the end of every epoch"
+      " that has a checkpoint. A line a site, from input (dark) to output"
+      " (light).",
     ),
     Table(
       ("epoch", "accuracy", "after FGSM", "sharpness", "trace of the Hessian"),

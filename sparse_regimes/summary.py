@@ -14,7 +14,7 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from sparse_regimes.data.dataset import Dataset
-from sparse_regimes.journal import Journal
+from sparse_regimes.journal import RECORD_NAMES, Journal, Record
 from sparse_regimes.metrics import Arithmetic, skippable_share
 from sparse_regimes.pace import Pace, format_seconds
 from sparse_regimes.state import TrainState
@@ -133,15 +133,27 @@ def dead_sites(arithmetic: Arithmetic, nonzero: Sequence[float]) -> list[str]:
 def summarize(
   config: ConfigDict, journal: Journal, arithmetic: Arithmetic
 ) -> dict[str, Any]:
-  """What a results table needs of a finished run."""
-  last, best = journal.records[-1], journal.best
-  details = journal.details[-1]
-  assert best is not None
+  """What a results table needs of a run that has ended.
+
+  Nothing was evaluated of one that diverged in its first epoch: null.
+  """
+  unknown: Record = dict.fromkeys(RECORD_NAMES)
+  last = journal.records[-1] if journal.records else unknown | {"epoch": 0}
+  best = journal.best or unknown
+  details = journal.details[-1] if journal.details else {}
+  sites = {
+    budget: details.get(f"test_{budget}_sites")
+    for budget in ("sparse", "dense")
+  }
+  skippable = {
+    budget: None if shares is None else skippable_share(arithmetic, shares)
+    for budget, shares in sites.items()
+  }
   rates = [r["images_per_second"] for r in journal.records]
   rates = [rate for rate in rates if rate is not None]
   return {
     "epochs": last["epoch"],
-    "steps": last["step"],
+    "steps": last["step"] or journal.step,
     "seed": config.seed,
     "compressions": journal.budget.compressions,
     "resets": journal.budget.resets,
@@ -153,18 +165,16 @@ def summarize(
     "best_test_dense_accuracy": best["test_dense_accuracy"],
     "best_epoch": best["epoch"],
     # Of training images as they are evaluated: the gap to the test split.
-    "final_train_sparse_accuracy": details["train_sparse_accuracy"],
-    "final_train_dense_accuracy": details["train_dense_accuracy"],
+    "final_train_sparse_accuracy": details.get("train_sparse_accuracy"),
+    "final_train_dense_accuracy": details.get("train_dense_accuracy"),
     # Upper bounds of what a sparse kernel could save.
-    "skippable_share_sparse": skippable_share(
-      arithmetic, details["test_sparse_sites"]
-    ),
-    "skippable_share_dense": skippable_share(
-      arithmetic, details["test_dense_sites"]
-    ),
+    "skippable_share_sparse": skippable["sparse"],
+    "skippable_share_dense": skippable["dense"],
     "multiply_adds": arithmetic[0],
     "collapses": journal.collapses,
-    "dead_sites": dead_sites(arithmetic, details["test_dense_sites"]),
+    "dead_sites": dead_sites(arithmetic, sites["dense"])
+    if sites["dense"]
+    else [],
     "skipped_steps": journal.skipped,
     # Unknown, and 0 here, if nothing but evaluations was left to do.
     "images_per_second": float(np.median(rates)) if rates else 0.0,

@@ -234,9 +234,8 @@ def train(
         )
       except NotFinite:
         writer.write([*journal.records, unfinished_record(journal, epoch)])
-        if journal.records:
-          # As far as it came, for tables of many runs.
-          _finish(config, workdir, journal, arithmetic, diverged=True)
+        # As far as it came, for tables of many runs.
+        _finish(config, workdir, journal, arithmetic, diverged=True)
         raise
 
       # --- Evaluate: at the budget in force, and dense ----------------------
@@ -374,6 +373,8 @@ def _finish(
   result["diverged"] = diverged
   if processes.is_first():
     write(workdir / SUMMARY_FILE, json.dumps(result, indent=2) + "\n")
+    if not journal.records:
+      return result
     if not diverged:
       # Of a run that had ended before, what was deleted is there again.
       write_records(workdir, journal.records)

@@ -97,14 +97,20 @@ def test_the_table_pairs_by_seed(tmp_path):
       (run.workdir / "summary.json").write_text(json.dumps(content))
   text = compare.write_all(tmp_path / "out", runs, "smoke", "a command")
   assert text.startswith("PARTIAL: 5 of 6 runs finished")
-  with open(tmp_path / "out" / "table.csv") as file:
-    smoke, other = csv.DictReader(file)
+  smoke, other = compare.table(compare.collect(runs), "smoke")
   assert smoke["dense accuracy"].startswith("0.6000 ± 0.1000 [")
-  assert smoke["minus smoke"] == smoke["p"] == ""
+  assert "minus smoke" not in smoke
   assert other["seeds"] == "2"
   assert other["minus smoke"].startswith("+0.0550 ± 0.0071")
   assert other["p"] == "0.5000"
   assert other["gap"] == "0.2000 ± 0.0000"
+  with open(tmp_path / "out" / "table.csv") as file:
+    rows = list(csv.DictReader(file))
+  assert [row["n"] for row in rows if row["arm"] == "other"] == ["2"] * 13
+  difference = rows[-1]
+  assert difference["measure"] == "dense accuracy minus smoke"
+  assert float(difference["mean"]) == pytest.approx(0.055)
+  assert float(difference["p"]) == 0.5
   page = (tmp_path / "out" / "compare.html").read_text()
   assert "data:image/png" in page
   assert "http" not in page
@@ -177,7 +183,9 @@ def test_a_run_that_fails_is_named_and_the_others_go_on(
     run.workdir.with_suffix(".log").write_text("error: the disk is full\n")
     content = summary(0.5, run.seed, epochs=run.load().train.epochs)
     if run.seed == 2:
-      content |= {"epochs": 1, "diverged": True}
+      accuracies = [n for n in content if "accuracy" in n or "skipp" in n]
+      content |= dict.fromkeys(accuracies)
+      content |= {"epochs": 0, "diverged": True}
     if run.seed != 1:
       (run.workdir / "summary.json").write_text(json.dumps(content))
     claim.close()
@@ -191,10 +199,12 @@ def test_a_run_that_fails_is_named_and_the_others_go_on(
   assert "1 of 3 runs failed: smoke seed 1 ended with 1" in error
   assert "the disk is full" in error
   with open(tmp_path / "out" / "table.csv") as file:
-    (row,) = csv.DictReader(file)
-  # One diverged after an epoch, and counts.
-  assert row["seeds"] == "2"
-  assert row["diverged"].startswith("0.5")
+    rows = {row["measure"]: row for row in csv.DictReader(file)}
+  # One diverged before it was evaluated, and counts as diverged.
+  assert rows["diverged"]["n"] == "2"
+  assert float(rows["diverged"]["mean"]) == 0.5
+  assert rows["dense accuracy"]["n"] == "1"
+  assert float(rows["dense accuracy"]["mean"]) == 0.5
 
 
 @pytest.mark.usefixtures("compile_once")
@@ -257,8 +267,9 @@ def test_killed_and_interrupted_it_goes_on(tmp_path):
   assert process.returncode == 0, printed + error
   assert "2 of 2 runs finished" in printed
   rows = list(csv.DictReader((out / "table.csv").read_text().splitlines()))
+  rows = [row for row in rows if row["measure"] == "dense accuracy"]
   assert [row["arm"] for row in rows] == ["smoke", "smoke_dense"]
-  assert all(0 <= float(row["dense accuracy"]) <= 1 for row in rows)
+  assert all(0 <= float(row["mean"]) <= 1 for row in rows)
   # Again: nothing is trained.
   before = {p: p.stat().st_mtime_ns for p in out.glob("*/seed4/summary.json")}
   with begin() as process:

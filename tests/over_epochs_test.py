@@ -65,13 +65,16 @@ def copied(run, tmp_path):
 
 def test_every_epoch_is_measured(run):
   content = read_measures(epath.Path(run))
-  assert [row["epoch"] for row in content["epochs"]] == [1, 2, 3]
+  # The first is the network before its first step.
+  assert [row["epoch"] for row in content["epochs"]] == [0, 1, 2, 3]
+  assert content["epochs"][0]["step"] == 0
+  assert content["epochs"][0]["test_dense_accuracy"] is None
   records = [
     json.loads(line)
     for line in (run / "metrics.jsonl").read_text().split("\n")
     if line
   ]
-  for row, record in zip(content["epochs"], records, strict=True):
+  for row, record in zip(content["epochs"][1:], records, strict=True):
     assert row["step"] == record["step"]
     assert row["test_dense_accuracy"] == record["test_dense_accuracy"]
     assert list(row["sites"]) == ["block0/site", "block1/site"]
@@ -82,8 +85,8 @@ def test_every_epoch_is_measured(run):
       "head/kernel",
     }
   traces = [row["hessian_trace"] for row in content["epochs"]]
-  assert traces[:2] == [None, None]
-  assert traces[2] is not None
+  assert traces[:3] == [None, None, None]
+  assert traces[3] is not None
   page = (run / "report.html").read_text()
   # Active fraction, derivative, flatness and weight of sparsity.
   section = page.partition(">Sparsity, flatness, spectra</h2>")[2]
@@ -138,6 +141,24 @@ def test_they_are_those_of_the_checkpoint(run):
   assert row["accuracy"] == pytest.approx(right)
 
 
+def test_epoch_0_is_the_network_of_the_seed(run):
+  config = configs.load(str(run / "config.json"))
+  data = factory.make_data(config, print)
+  parts = factory.make_parts(config, num_classes=10, steps_per_epoch=1)
+  with jax.numpy_dtype_promotion("standard"):
+    state = factory.make_state(config, parts, data.test_images.shape[1:])
+  row = read_measures(epath.Path(run))["epochs"][0]
+  kernel = np.asarray(state.params["head"]["kernel"], np.float64)
+  eigenvalues = np.linalg.eigvalsh(kernel.T @ kernel)
+  near_zero = row["spectra"]["head/kernel"]["near_zero"]
+  assert near_zero == pytest.approx(np.mean(eigenvalues <= 0.1), abs=1e-6)
+  logits, _ = parts.model.apply(
+    state.variables, normalize(data.test_images[:32]), 1.0
+  )
+  right = np.mean(np.argmax(logits, -1) == data.test_labels[:32])
+  assert row["accuracy"] == pytest.approx(right)
+
+
 def test_what_is_measured_is_not_measured_again(copied):
   path = copied / MEASURES_FILE
   content = json.loads(path.read_text())
@@ -145,7 +166,7 @@ def test_what_is_measured_is_not_measured_again(copied):
   del content["epochs"][1]
   path.write_text(json.dumps(content))
   again = measure(copied)
-  assert [row["epoch"] for row in again["epochs"]] == [1, 2, 3]
+  assert [row["epoch"] for row in again["epochs"]] == [0, 1, 2, 3]
   assert again["epochs"][0]["sharpness"] == 123.0
   # Another number of samples is for the last epoch alone.
   once = measure(copied, hessian_samples=1)
@@ -168,7 +189,7 @@ def test_a_damaged_checkpoint_is_skipped(copied):
   content = measure_run(
     copied, num_images=16, hessian_samples=0, log=said.append
   )
-  assert [row["epoch"] for row in content["epochs"]] == [1, 3]
+  assert [row["epoch"] for row in content["epochs"]] == [0, 1, 3]
   assert any("is damaged: skipped" in line for line in said)
   assert content["epochs"][-1]["hessian_trace"] is None
 
@@ -235,11 +256,12 @@ def test_a_study_compares_by_seed(run, tmp_path):
   text = flat_minima.write_all(tmp_path, "flatness", measured, 6, "a command")
   assert text.startswith("PARTIAL: 4 of 6 runs finished")
   active = np.mean([s["active"] for s in rows[-1]["sites"].values()])
-  assert f"| {active:.4g} ± 0 |" in text
+  before = np.mean([s["active"] for s in rows[0]["sites"].values()])
+  assert f"| {active:.4g} ± 0, from {before:.4g} |" in text
   assert f"| minus {first} |  | {-active / 2:+.3g} [" in text
   with open(tmp_path / "flatness.csv") as file:
     lines = list(csv.DictReader(file))
-  assert len(lines) == 12
+  assert len(lines) == 16
   assert (tmp_path / "flatness.png").stat().st_size > 10_000
 
 
@@ -256,11 +278,49 @@ def test_every_study_can_be_told_of_this_run(run, tmp_path):
         configs.load(size, overrides)
 
 
+@pytest.mark.usefixtures("compile_once")
+def test_a_study_is_trained_measured_and_thinned(tmp_path, capsys, monkeypatch):
+  arms = {"a": "cpu_mlp", "b": "cpu_mlp+model.activation=jsrelu"}
+  study = flat_minima.STUDIES["mlp"]._replace(arms=arms)
+  monkeypatch.setitem(flat_minima.STUDIES, "small", study)
+  arguments = [
+    *("--study=small", "--full", "--seeds=1", f"--out={tmp_path}"),
+    *("--num_images=16", "--config.data.name=cifar10_mini"),
+    *("--config.model.depth=1", "--config.model.width=16"),
+    *("--config.train.epochs=4", "--config.train.batch_size=512"),
+    *("--config.eval.batch_size=256", "--config.optimizer.learning_rate=0.01"),
+  ]
+  with jax.numpy_dtype_promotion("standard"):
+    assert exit_code(lambda: flat_minima.flat_minima(arguments)) == 0
+  printed = capsys.readouterr().out
+  assert "2 of 2 runs finished" in printed
+  with open(tmp_path / "small.csv") as file:
+    lines = list(csv.DictReader(file))
+  assert [line["epoch"] for line in lines] == [*"01234"] * 2
+  for folder in tmp_path.glob("*/seed0"):
+    summary = json.loads((folder / "summary.json").read_text())
+    assert set(kept_epochs(epath.Path(folder))) == {4, summary["best_epoch"]}
+  # What is there is enough.
+  with jax.numpy_dtype_promotion("standard"):
+    assert exit_code(lambda: flat_minima.flat_minima(arguments)) == 0
+  assert "measured    epoch" not in capsys.readouterr().out
+  # Of a run that is measured in part there is no last epoch.
+  path = next(tmp_path.glob("*/seed0")) / MEASURES_FILE
+  content = json.loads(path.read_text())
+  del content["epochs"][-1]
+  path.write_text(json.dumps(content))
+  code = exit_code(
+    lambda: flat_minima.flat_minima([*arguments, "--minutes=0.000001"])
+  )
+  assert code == 4
+  assert "PARTIAL: 1 of 2 runs finished" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
   ("arguments", "message"),
   [
     ([], "required: --study"),
-    (["--study=all"], "--study must be one of modules, shifted"),
+    (["--study=all"], "--study must be one of modules, mlp, shifted"),
     (["--study=modules", "--seeds=x"], "--seeds must be a number"),
     (["--study=modules", "--jobs=0"], "--jobs must be from 1"),
     (["--study=modules", "--num_images=0"], "--num_images must be at least"),

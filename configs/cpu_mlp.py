@@ -1,0 +1,52 @@
+"""A small residual MLP for two CPU cores: what the modules do to it.
+
+Claim:    the reference point of experiments/flat_minima.py: layer norm, ReLU.
+Command:  python -m sparse_regimes.main --config=configs/cpu_mlp.py
+Cost:     minutes on two CPU cores.
+Expected: experiments/results/flat_minima/README.md says how far it is.
+Source:   Peng et al., arXiv 2309.03004, scaled down; mlp_vanilla is the full
+          size.
+"""
+
+from ml_collections import ConfigDict
+
+
+def get_config() -> ConfigDict:
+  """Four residual layers of 256, 8,000 images, 20 epochs."""
+  config = ConfigDict()
+  config.seed = 0
+
+  config.data = ConfigDict()
+  config.data.name = "cifar10"
+  config.data.num_train = 8000
+  config.data.num_test = 2000
+
+  config.model = ConfigDict()
+  config.model.name = "residual_mlp"
+  config.model.width = 256
+  config.model.depth = 4
+  config.model.activation = "relu"
+
+  config.controller = ConfigDict()
+  config.controller.name = "constant"
+  config.controller.keep_ratio = 1.0
+
+  config.optimizer = ConfigDict()
+  config.optimizer.name = "adam"
+  # Ten times the full size's: there are a thirtieth of its steps.
+  config.optimizer.learning_rate = 1e-3
+  config.optimizer.reference_batch_size = 0
+  config.optimizer.schedule = "constant"
+
+  config.train = ConfigDict()
+  config.train.epochs = 20
+  config.train.batch_size = 64
+
+  config.eval = ConfigDict()
+  config.eval.batch_size = 500
+  config.eval.num_train = 500
+
+  # The measures look at the end of every epoch.
+  config.checkpoint = ConfigDict()
+  config.checkpoint.keep = 1000
+  return config
