@@ -87,6 +87,9 @@ def _sweep_run(
 ) -> list[dict]:
   run = load_run(workdir, config, which, log)
   data, journal = run.data, run.journal
+  _, site_multiply_adds = run.parts.model.multiply_adds(
+    *data.test_images.shape[1:3]
+  )
   epoch = len(journal.records)
   batches = make_batches(
     data.test_images,
@@ -126,6 +129,7 @@ def _sweep_run(
       "step": journal.step,
       "data": config.data.name,
       "num_examples": len(data.test_labels),
+      "sites": [*site_multiply_adds],
       "rows": rows,
     },
   )

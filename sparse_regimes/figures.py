@@ -328,6 +328,8 @@ def _plot_budget(ax: Axes, records: Sequence[Record], trace: Trace) -> None:
     [*moves, trace.steps * scale],
     [*ratios, *ratios[-1:]],
     drawstyle="steps-post",
+    marker="." if len(moves) <= _MOST_MARKS else None,
+    markersize=4,
     **_BUDGET,
   )
   resets = [(c.start - 1) * scale for c in trace.budget.cycles(trace.steps)[1:]]

@@ -70,8 +70,8 @@ class SiteSums(NamedTuple):
   """What a mask does at one site, to be added up over batches.
 
   Attributes:
-    threshold: over examples, the sum of the smallest magnitude that is kept (0
-      if none is), float32 scalar.
+    threshold: over examples, the sum of the lowest score of what is kept and
+      not zero (0 if nothing is), float32 scalar.
     kept: the sum of the kept magnitudes, float32 scalar.
     total: the sum of all magnitudes before the mask, float32 scalar.
     active: which channels (the last axis) have a nonzero entry anywhere, bool
@@ -84,28 +84,33 @@ class SiteSums(NamedTuple):
   active: jax.Array
 
 
-def site_sums(dense: jax.Array, sparse: jax.Array) -> SiteSums:
+def site_sums(
+  dense: jax.Array, sparse: jax.Array, *, score: str = "value"
+) -> SiteSums:
   """Measures a mask.
 
   Args:
     dense: activations before the mask, ``[b, ..., c]``.
     sparse: the same after it.
+    score: what it ranks by, ``value`` or ``magnitude``.
 
   Example:
     >>> sums = site_sums(jnp.array([[1.0, 3.0]]), jnp.array([[0.0, 3.0]]))
     >>> print(sums.threshold, sums.kept / sums.total, sums.active)
     3.0 0.75 [False  True]
   """
-  size = jnp.abs(sparse.astype(jnp.float32))
+  sparse = sparse.astype(jnp.float32)
+  size = jnp.abs(sparse)
   rows = size.reshape(-1, size.shape[-1])
   # A product, because XLA on CPU fuses several reductions of one array into a
   # loop that takes longer than all of them.
   ones = jnp.ones((1, len(rows)), jnp.float32)
   (by_channel,) = jnp.matmul(ones, rows, precision="highest")
   examples = tuple(range(1, size.ndim))
-  smallest = jnp.min(jnp.where(size > 0, size, jnp.inf), axis=examples)
+  scores = sparse if score == "value" else size
+  lowest = jnp.min(jnp.where(size > 0, scores, jnp.inf), axis=examples)
   return SiteSums(
-    threshold=jnp.sum(jnp.where(jnp.isfinite(smallest), smallest, 0.0)),
+    threshold=jnp.sum(jnp.where(jnp.isfinite(lowest), lowest, 0.0)),
     kept=jnp.sum(by_channel),
     total=jnp.sum(jnp.abs(dense.astype(jnp.float32))),
     active=by_channel > 0,

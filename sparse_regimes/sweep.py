@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -89,9 +90,9 @@ def sweep(
 
   Returns:
     A row a ratio: the names of ``TOTALS``, and lists over sites from input to
-    output: nonzero fraction, mean threshold (the smallest magnitude kept), the
-    share of the dense activations' mass that is kept, the share of channels
-    that no image activates.
+    output: nonzero fraction, mean threshold (the lowest score of what is kept
+    and not zero), the share of the dense activations' mass that is kept, the
+    share of channels that no image activates.
   """
   rows = []
   for keep_ratio in keep_ratios:
@@ -142,24 +143,31 @@ def write_sweep(folder: epath.Path, content: dict[str, Any]) -> None:
 
   Args:
     folder: of the run.
-    content: ``rows`` of :func:`sweep`, and what identifies them.
+    content: ``rows`` of :func:`sweep`, ``sites`` (their names) and what
+      identifies them. A number that is not finite becomes null.
   """
-  write(
-    folder / SWEEP_FILE, json.dumps(content, indent=2, allow_nan=False) + "\n"
-  )
-  text = io.StringIO()
-  table = csv.writer(text)
+  rows = [{n: _plain(row[n]) for n in row} for row in content["rows"]]
+  text = json.dumps(content | {"rows": rows}, indent=2, allow_nan=False)
+  write(folder / SWEEP_FILE, text + "\n")
+  lines = io.StringIO()
+  table = csv.writer(lines)
   table.writerow([*TOTALS, "site", *SITES])
-  for row in content["rows"]:
-    for site in range(len(row["site_nonzero"])):
+  for row in rows:
+    for i, site in enumerate(content["sites"]):
       table.writerow(
-        [*(row[n] for n in TOTALS), site, *(row[n][site] for n in SITES)]
+        [*(row[n] for n in TOTALS), site, *(row[n][i] for n in SITES)]
       )
-  write(folder / "sweep.csv", text.getvalue())
+  write(folder / "sweep.csv", lines.getvalue())
+
+
+def _plain(value: Any) -> Any:
+  if isinstance(value, list):
+    return [_plain(v) for v in value]
+  return value if math.isfinite(value) else None
 
 
 def read_sweep(folder: epath.Path) -> dict[str, Any]:
-  """Reads what :func:`write_sweep` wrote.
+  """Reads what :func:`write_sweep` wrote; null becomes NaN again.
 
   Raises:
     InputError: naming the file and what is wrong.
@@ -171,16 +179,22 @@ def read_sweep(folder: epath.Path) -> dict[str, Any]:
       raise ValueError("it has no rows of a checkpoint")
     num_sites = len(content["rows"][0][SITES[0]])
     for row in content["rows"]:
-      numbers = [row[name] for name in TOTALS]
+      row |= {name: _number(row[name]) for name in TOTALS}
       for name in SITES:
         if len(row[name]) != num_sites:
           raise ValueError("rows have different sites")
-        numbers += row[name]
-      if not all(type(n) in (int, float) and abs(n) < 1e300 for n in numbers):
-        raise ValueError("a row's values are not finite numbers")
+        row[name] = [_number(value) for value in row[name]]
   except (OSError, ValueError, KeyError, TypeError) as error:
     raise InputError(
       f"{path} could not be read ({type(error).__name__}: {error}); --mode=eval"
       " makes it anew"
     ) from error
   return content
+
+
+def _number(value: Any) -> float:
+  if value is None:
+    return math.nan
+  if type(value) not in (int, float) or not abs(value) < 1e300:
+    raise ValueError("a row's values are not finite numbers")
+  return value

@@ -1,5 +1,6 @@
 import csv
 import io
+import math
 
 import jax
 import jax.numpy as jnp
@@ -9,7 +10,14 @@ from etils import epath
 from PIL import Image
 from tiny import TinyNet, tiny_state
 
-from sparse_regimes import WideResNet, controllers, figures, make_eval_step
+from sparse_regimes import (
+  WideResNet,
+  controllers,
+  figures,
+  make_eval_step,
+  sparse_activation,
+)
+from sparse_regimes.activations import get_activation
 from sparse_regimes.data.dataset import normalize
 from sparse_regimes.errors import InputError
 from sparse_regimes.evaluate import evaluate, make_batches
@@ -109,15 +117,43 @@ def test_calibration_error_of_known_predictions():
 def test_files(tmp_path):
   *_, rows = swept([1.0, 0.1])
   folder = epath.Path(tmp_path)
-  write_sweep(folder, {"rows": rows, "checkpoint": "best", "epoch": 2})
+  content = {"rows": rows, "sites": ["a"], "checkpoint": "best", "epoch": 2}
+  write_sweep(folder, content)
   assert read_sweep(folder)["rows"] == rows
   with open(folder / "sweep.csv") as file:
     lines = list(csv.DictReader(file))
   assert set(lines[0]) == {*TOTALS, "site", *SITES}
   assert [float(line["keep_ratio"]) for line in lines] == [1.0, 0.1]
+  assert {line["site"] for line in lines} == {"a"}
   picture = figures.png(figures.budget_sweep({"a": rows, "b": rows}))
   with Image.open(io.BytesIO(picture)) as image:
     assert image.width >= 1000
+
+
+def test_a_loss_that_is_not_finite_is_null(tmp_path):
+  *_, rows = swept([1.0, 0.1])
+  rows[1] |= {"loss": math.inf, "calibration_error": math.nan}
+  folder = epath.Path(tmp_path)
+  content = {"rows": rows, "sites": ["a"], "checkpoint": "best", "epoch": 2}
+  write_sweep(folder, content)
+  read = read_sweep(folder)["rows"]
+  assert read[0] == rows[0]
+  assert math.isnan(read[1]["loss"])
+  assert read[1]["accuracy"] == rows[1]["accuracy"]
+  assert "NaN" not in (folder / "sweep.json").read_text()
+  assert figures.png(figures.budget_sweep({"a": read}))
+
+
+@pytest.mark.parametrize("score", ["value", "magnitude"])
+def test_the_threshold_is_of_the_score(score):
+  x = jnp.linspace(-1.0, 2.0, 10)[None]
+  dense = get_activation("gelu")(x)
+  sparse = sparse_activation(x, 0.8, activation="gelu", score=score)
+  kept = np.asarray(sparse)[np.asarray(sparse) != 0]
+  lowest = kept.min() if score == "value" else np.abs(kept).min()
+  assert lowest < 0 or score == "magnitude"
+  sums = site_sums(dense, sparse, score=score)
+  np.testing.assert_allclose(sums.threshold, lowest, rtol=1e-6)
 
 
 @pytest.mark.parametrize(

@@ -73,5 +73,6 @@ class SparseActivation(nn.Module):
     # Measured only for those who collect it.
     if self.is_mutable_collection("intermediates"):
       dense = get_activation(self.activation)(x)
-      self.sow("intermediates", "site", site_sums(dense, y))
+      sums = site_sums(dense, y, score=self.score)
+      self.sow("intermediates", "site", sums)
     return tap(self, "hidden", y)
