@@ -43,7 +43,7 @@ def get_config() -> ConfigDict:
   config.controller.cooldown = 3
   config.controller.relax_gain = 1.5
   config.controller.max_relax_jump = 1.0
-  config.controller.decide_every = 21
+  config.controller.decide_every = 10
 
   config.optimizer = ConfigDict()
   config.optimizer.learning_rate = 0.1
@@ -55,7 +55,7 @@ def get_config() -> ConfigDict:
 
   config.train = ConfigDict()
   config.train.epochs = 60
-  config.train.batch_size = 64
+  config.train.batch_size = 128
 
   config.eval = ConfigDict()
   config.eval.batch_size = 500

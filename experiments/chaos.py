@@ -31,6 +31,7 @@ from etils import epath
 from sparse_regimes import config as configs
 from sparse_regimes import factory
 from sparse_regimes.journal import RECORD_NAMES
+from sparse_regimes.pace import format_seconds
 from sparse_regimes.past_run import restore
 
 ROOT = Path(__file__).parent.parent
@@ -185,7 +186,7 @@ def main() -> int:
     print(f"undisturbed: {seconds:.0f} s, to resume {resume_seconds:.1f} s")
 
     rows: list[dict[str, Any]] = []
-    killed = 0
+    killed, started = 0, time.monotonic()
     while killed < args.kills:
       run = Run(Path(folder) / f"run{len(rows)}", args.epochs)
       kills: list[str] = []
@@ -200,7 +201,12 @@ def main() -> int:
           break
         killed += 1
         kills.append(moment)
-        print(f"kill {killed}: {moment}", flush=True)
+        left = (time.monotonic() - started) / killed * (args.kills - killed)
+        print(
+          f"kill {killed} of {args.kills}: {moment}, about"
+          f" {format_seconds(left)} left",
+          flush=True,
+        )
       if code:
         print(run.log.read_text())
         return 1

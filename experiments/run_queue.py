@@ -45,6 +45,7 @@ _SUMMARY: dict[str, tuple[type, ...]] = {
   "images_per_second": _NUMBER,
   "seconds": _NUMBER,
 }
+_SHARED = {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
 
 
 class Run(NamedTuple):
@@ -360,6 +361,8 @@ def start(
       stdout=file,
       stderr=subprocess.STDOUT,
       pass_fds=(claim.fileno(),),
+      # Runs side by side share an accelerator's memory.
+      env=(_SHARED if jobs > 1 else {}) | os.environ,
       # A terminal's ^C is for this process, which tells its children.
       start_new_session=True,
     )

@@ -268,6 +268,7 @@ def sweep(argv: Sequence[str] | None = None) -> int:
   study = open_study(args, fields, overrides)
   deadline = time.monotonic() + (args.minutes * 60 or math.inf)
   failures: list[str] = []
+  started, before = time.monotonic(), len(finished(study))
   try:
     with signals_seen() as seen:
       while len(finished(study)) < args.trials:
@@ -297,7 +298,10 @@ def sweep(argv: Sequence[str] | None = None) -> int:
             put_back(study, trial)
             break
           study.tell(trial, value)
-        log(f"trials      {len(finished(study))} of {args.trials}")
+        done = len(finished(study))
+        pace = (time.monotonic() - started) / max(1, done - before)
+        left = format_seconds(pace * max(0, args.trials - done))
+        log(f"trials      {done} of {args.trials}, about {left} left")
   finally:
     write_results(study, args.out, args.config, overrides)
   if seen:

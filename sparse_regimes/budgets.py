@@ -44,7 +44,10 @@ def sweep_runs(
     InputError: if one is no run, has no such checkpoint, or was trained on
       other data than the first.
   """
-  loaded = [load_config(workdir, which, overrides) for workdir in workdirs]
+  loaded = [
+    load_config(workdir, which, overrides, "--against" if i else "--workdir")
+    for i, workdir in enumerate(workdirs)
+  ]
   _check_same_data(workdirs, loaded)
   sweeps = {}
   for workdir, config in zip(workdirs, loaded, strict=True):

@@ -179,22 +179,23 @@ def make_optimizer(
         beta2=cfg.beta2,
         weight_decay=cfg.weight_decay,
       )
-  chain = [tx]
   if cfg.clip_norm:
-    chain.insert(0, optax.clip_by_global_norm(cfg.clip_norm))
+    tx = optax.chain(optax.clip_by_global_norm(cfg.clip_norm), tx)
   if cfg.restart_at_resets:
     num_steps = config.train.epochs * steps_per_epoch
-    chain.append(optimizer.warm_restarts(schedule, num_steps))
+    tx = optax.chain(tx, optimizer.warm_restarts(schedule, num_steps))
+  # What it goes back to is projected as any update is.
+  chain = [optimizer.rollback(tx) if cfg.rollback else tx]
   scales = getattr(model, "restricted_scales", ())
   if scales:
     steps = cfg.uplift_steps
     chain.append(projections.restricted_scale(scales, uplift_steps=steps))
-    biases = (s.removesuffix("scale") + "bias" for s in scales)
-    chain.append(projections.frozen(tuple(biases)))
+    if model.norm == "restricted_finetune":
+      biases = (s.removesuffix("scale") + "bias" for s in scales)
+      chain.append(projections.frozen(tuple(biases)))
   if getattr(model, "zeroth_bias", "none") != "none" and cfg.zeroth_bias_kept:
     chain.append(projections.zeroth_bias(c=cfg.zeroth_bias_bound))
-  tx = optax.chain(*chain) if len(chain) > 1 else tx
-  return optimizer.rollback(tx) if cfg.rollback else tx
+  return optax.chain(*chain) if len(chain) > 1 else chain[0]
 
 
 class Parts(NamedTuple):
@@ -317,6 +318,16 @@ def check_finetuning(config: ConfigDict) -> None:
     raise InputError(
       "optimizer.uplift_steps must be 0 unless model.norm is"
       f" restricted_finetune, got {steps} with {norm}"
+    )
+
+
+def check_parent(config: ConfigDict, parent: ConfigDict) -> None:
+  """Raises an ``InputError`` if fine-tuning cannot begin with such a run."""
+  activation = parent.model.activation
+  if config.model.get("mix_steps") and activation != "relu":
+    raise InputError(
+      "train.start_from must be a run with ReLU where model.mix_steps goes from"
+      f" there, got {config.train.start_from} with {activation}"
     )
 
 

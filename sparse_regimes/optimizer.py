@@ -266,7 +266,7 @@ def rollback(
   :func:`sparse_regimes.make_train_step` passes it on.
 
   Args:
-    inner: any optimizer.
+    inner: any optimizer; projections go behind this one.
 
   Returns:
     An optax transformation.
@@ -326,7 +326,15 @@ def rollback(
 
 def learning_rate_of(opt_state: optax.OptState) -> float | None:
   """The rate that :func:`warm_restarts` used last; None without it."""
-  if isinstance(opt_state, RollbackState):
-    opt_state = opt_state.inner
+
+  def is_rollback(state: Any) -> bool:
+    return isinstance(state, RollbackState)
+
+  # It has the states of two moments.
+  opt_state = jax.tree.map(
+    lambda state: state.inner if is_rollback(state) else state,
+    opt_state,
+    is_leaf=is_rollback,
+  )
   used = optax.tree_utils.tree_get(opt_state, "learning_rate")
   return None if used is None else float(used)

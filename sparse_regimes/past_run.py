@@ -69,7 +69,7 @@ def load_config(
   """
   if not (workdir / CONFIG_FILE).is_file():
     raise InputError(f"{argument} must hold a run, got {workdir}")
-  check_checkpoint(workdir, which)
+  check_checkpoint(workdir, which, argument)
   return configs.load(os.fspath(workdir / CONFIG_FILE), overrides)
 
 
@@ -208,7 +208,9 @@ def _on_default_device(template: TrainState) -> TrainState:
   return jax.tree.map(describe, template)
 
 
-def check_checkpoint(workdir: epath.Path, which: str) -> None:
+def check_checkpoint(
+  workdir: epath.Path, which: str, argument: str = "--workdir"
+) -> None:
   """Raises an ``InputError`` unless the run may have such a checkpoint."""
   try:
     one_of("--checkpoint", which, ("best", "last"))
@@ -216,7 +218,7 @@ def check_checkpoint(workdir: epath.Path, which: str) -> None:
     raise InputError(str(error)) from error
   if not (workdir / FOLDER).is_dir():
     raise InputError(
-      f"--workdir must hold a run with checkpoints, got {workdir}"
+      f"{argument} must hold a run with checkpoints, got {workdir}"
     )
 
 

@@ -72,8 +72,14 @@ def zeroth_bias(
       return {}
     new = {}
     for bias, scale in _pairs(params, scales).items():
-      gamma = 1.0 if scale is None else jnp.abs(params[scale])
-      bound = jnp.broadcast_to(c * gamma, params[bias].shape)
+      gamma = jnp.ones(()) if scale is None else jnp.abs(params[scale])
+      shape = params[bias].shape
+      if gamma.shape not in ((), shape[-1:]):
+        raise ValueError(
+          f"scales must name a norm of the width of {bias}, got {scale} of"
+          f" {gamma.shape} for {shape}"
+        )
+      bound = jnp.broadcast_to(c * gamma, shape)
       new[bias] = jnp.clip(params[bias], -bound, bound)
     return new
 
@@ -143,6 +149,9 @@ def frozen(paths: tuple[str, ...]) -> optax.GradientTransformation:
   Returns:
     An optax transformation.
 
+  Raises:
+    ValueError: from ``init``, for a path that is no parameter.
+
   Example:
     >>> params = {"norm": {"bias": jnp.ones(1)}, "w": jnp.ones(1)}
     >>> decay = optax.chain(optax.add_decayed_weights(0.5), optax.sgd(1.0))
@@ -154,6 +163,9 @@ def frozen(paths: tuple[str, ...]) -> optax.GradientTransformation:
   """
 
   def is_frozen(params: Params) -> Any:
+    if jax.tree.leaves(params):
+      for path in paths:
+        _at(by_path(params), path)
     return jax.tree_util.tree_map_with_path(
       lambda path, _: name_of(path) in paths, params
     )
@@ -232,7 +244,7 @@ def _pairs(
 def _at(params: Mapping[str, jax.Array], path: str) -> jax.Array:
   if path not in params:
     raise ValueError(
-      f"scales must name parameters, got {path!r}, not among"
+      f"paths must be those of parameters, got {path!r}, not among"
       f" {', '.join(sorted(params)[:8])}{', ...' if len(params) > 8 else ''}"
     )
   return params[path]

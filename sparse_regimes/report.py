@@ -17,7 +17,7 @@ from sparse_regimes.measures import MEASURES_FILE, read_measures
 from sparse_regimes.metrics import skippable_share
 from sparse_regimes.pace import format_seconds
 from sparse_regimes.page import Block, Pictures, Pre, Table, Text, render
-from sparse_regimes.summary import dead_sites
+from sparse_regimes.summary import SUMMARY_FILE, dead_sites
 from sparse_regimes.sweep import SWEEP_FILE, read_sweep
 from sparse_regimes.trace import Trace, read_trace
 from sparse_regimes.workdir import CONFIG_FILE
@@ -50,6 +50,11 @@ def write_report(workdir: epath.Path) -> epath.Path:
   config = flatten(configs.load(os.fspath(workdir / CONFIG_FILE)))
   records = read_records(workdir / METRICS_FILE)
   # Of an epoch that a loss which is not finite broke off little is known.
+  diverged = (
+    ""
+    if not records or records[-1]["train_loss"] is not None
+    else (f", diverged in epoch {records[-1]['epoch']}")
+  )
   records = [r for r in records if all(r[n] is not None for n in _NEEDED)]
   if not records or records[-1]["step"] < 1:
     raise InputError(
@@ -59,7 +64,9 @@ def write_report(workdir: epath.Path) -> epath.Path:
   # The trace of a running run is written less often.
   records = records[: len(trace.epochs)]
   sections: dict[str, list[Block]] = {
-    "Result": _result(config, records, trace),
+    "Result": _result(
+      config, records, trace, _seconds(workdir, records[-1]["step"])
+    ),
     "Curves": [
       _pictures(
         [figures.curves(records, trace, [t]) for t in figures.CURVES],
@@ -95,21 +102,24 @@ def write_report(workdir: epath.Path) -> epath.Path:
   subtitle = (
     f"{config['model.name']}, {config['controller.name']},"
     f" {config['data.name']}, seed {config['seed']}:"
-    f" epoch {records[-1]['epoch']} of {config['train.epochs']}"
+    f" epoch {records[-1]['epoch']} of {config['train.epochs']}{diverged}"
   )
   write(path, render(name, subtitle, sections))
   return path
 
 
 def _result(
-  config: dict[str, Any], records: Sequence[Record], trace: Trace
+  config: dict[str, Any],
+  records: Sequence[Record],
+  trace: Trace,
+  seconds: float | None,
 ) -> list[Block]:
   last = records[-1]
   details = trace.epochs[-1]
   best = max(records, key=lambda r: (r["test_dense_accuracy"], r["epoch"]))
   rates = [r["images_per_second"] for r in records if r["images_per_second"]]
   images = last["step"] / last["epoch"] * config["train.batch_size"]
-  seconds = sum(images / max(rate, 1e-3) for rate in rates)
+  in_steps = sum(images / max(rate, 1e-3) for rate in rates)
   rows = [
     ("test accuracy, dense", _share(last["test_dense_accuracy"])),
     (
@@ -133,7 +143,8 @@ def _result(
       "training pace",
       f"{rates[-1]:.0f} images/s" if rates else "unknown",
     ),
-    ("time spent in training steps", format_seconds(seconds)),
+    ("time spent in training steps", format_seconds(in_steps)),
+    *([("total time", format_seconds(seconds))] if seconds else []),
     ("multiply-adds of a forward pass", f"{trace.multiply_adds:,} an image"),
     *(
       (
@@ -153,6 +164,14 @@ def _result(
       " kernel that skips zeros could save at most."
     ),
   ]
+
+
+def _seconds(workdir: epath.Path, step: int) -> float | None:
+  """Of the whole run; None before its end."""
+  path = workdir / SUMMARY_FILE
+  content = _read_json(path) if path.exists() else {}
+  seconds = content.get("seconds") if content.get("steps") == step else None
+  return seconds if isinstance(seconds, (int, float)) else None
 
 
 def _cycles(records: Sequence[Record], trace: Trace) -> list[Block]:

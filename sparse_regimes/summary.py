@@ -19,6 +19,7 @@ from sparse_regimes.metrics import Arithmetic, skippable_share
 from sparse_regimes.pace import Pace, format_seconds
 from sparse_regimes.state import TrainState
 
+SUMMARY_FILE = "summary.json"
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 _LONG = 86_400.0
 # One in ten thousand activations carries no image through a network.

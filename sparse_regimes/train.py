@@ -60,7 +60,6 @@ from sparse_regimes.writers import (
   write_records,
 )
 
-SUMMARY_FILE = "summary.json"
 # A picture takes about half a second: draw no more than one in this time.
 _SECONDS_BETWEEN_PICTURES = 20.0
 
@@ -99,7 +98,8 @@ def train(
       past = epath.Path(config.train.start_from)
       # A run that has begun needs it no longer.
       if config.train.start_from and not has_checkpoints(workdir):
-        load_config(past, "best", argument="train.start_from")
+        parent = load_config(past, "best", argument="train.start_from")
+        factory.check_parent(config, parent)
     processes.check_same("data", digest_of(data))
     epochs, batch_size = config.train.epochs, config.train.batch_size
     num_examples = len(data.train_labels)
@@ -372,7 +372,7 @@ def _finish(
   result = summary.summarize(config, journal, arithmetic)
   result["diverged"] = diverged
   if processes.is_first():
-    write(workdir / SUMMARY_FILE, json.dumps(result, indent=2) + "\n")
+    write(workdir / summary.SUMMARY_FILE, json.dumps(result, indent=2) + "\n")
     if not journal.records:
       return result
     if not diverged:

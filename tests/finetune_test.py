@@ -172,6 +172,16 @@ def test_what_cannot_be_started_from(
   assert message in line
 
 
+def test_a_mix_begins_with_relu():
+  config = configs.load(
+    "vit_sparse_finetune", ["train.start_from=runs/vanilla"]
+  )
+  factory.check_parent(config, configs.load("vit_vanilla"))
+  parent = configs.load("vit_vanilla", ["model.activation=gelu"])
+  with pytest.raises(InputError, match=r"ReLU where .* runs/vanilla with gelu"):
+    factory.check_parent(config, parent)
+
+
 def test_adopting_names_what_is_new():
   params = {"a": {"w": jnp.zeros(2)}, "b": jnp.ones(1)}
   past = {"a": {"w": jnp.ones(2)}, "old": jnp.ones(3)}

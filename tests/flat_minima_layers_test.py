@@ -198,7 +198,7 @@ def test_the_uplift_keeps_signs_and_ends_at_one():
     ),
     (
       lambda: projections.restricted_scale(("a/b",)).init({"c": jnp.ones(1)}),
-      "scales must name parameters, got 'a/b'",
+      "paths must be those of parameters, got 'a/b'",
     ),
     (
       lambda: projections.zeroth_bias().init({"c": jnp.ones(1)}),

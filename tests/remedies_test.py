@@ -60,19 +60,25 @@ def test_a_rollback_goes_with_projections():
     "norm": {"scale": jnp.ones(2), "bias": jnp.ones(2)},
     "bias": {"zeroth_bias": jnp.zeros((1, 2))},
   }
-  tx = rollback(
-    optax.chain(
-      sgd(1.0, momentum=0.0, nesterov=False),
-      projections.restricted_scale(("norm/scale",)),
-      projections.frozen(("norm/bias",)),
-      projections.zeroth_bias(c=0.1),
-    )
+  tx = optax.chain(
+    rollback(sgd(1.0, momentum=0.0, nesterov=False)),
+    # The floor rises while the run goes on.
+    projections.restricted_scale(("norm/scale",), uplift_steps=4),
+    projections.frozen(("norm/bias",)),
+    projections.zeroth_bias(c=0.1),
   )
+  params["norm"]["scale"] = jnp.full(2, 0.1)
   state = tx.init(params)
   grads = jax.tree.map(jnp.ones_like, params)
-  for _ in range(2):
-    updates, state = tx.update(grads, state, params, controller_state=signal())
+  for i in range(4):
+    updates, state = tx.update(
+      grads,
+      state,
+      params,
+      controller_state=signal(is_best=i == 0, collapsed=i == 3),
+    )
     params = optax.apply_updates(params, updates)
+  # It went back to 0.1, which is too little by now.
   np.testing.assert_array_equal(params["norm"]["scale"], 1.0)
   np.testing.assert_array_equal(params["norm"]["bias"], 1.0)
   np.testing.assert_allclose(params["bias"]["zeroth_bias"], -0.1)

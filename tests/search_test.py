@@ -4,6 +4,7 @@ import argparse
 import contextlib
 import csv
 import json
+import math
 import os
 import signal
 import subprocess
@@ -12,11 +13,14 @@ import time
 
 import pytest
 import reproduce_table
+import run_queue
 import sweep
 from command import exit_code
+from etils import epath
 from running import ROOT
 
 from sparse_regimes import config as configs
+from sparse_regimes.train import NotFinite, train
 
 FIELDS = "controller.tighten_pct:0.01:0.5:log,controller.decide_every:1:4"
 SMALL = ("--config.train.epochs=2", "--config.train.batch_size=512")
@@ -244,6 +248,17 @@ def test_the_table_is_filled_in_pieces(tmp_path):
   done = piece(0.05)
   assert done.returncode == 4, done.stdout + done.stderr
   assert "PARTIAL: 0 of 3 runs finished" in (out / "table.md").read_text()
+  # Told to stop once there is something to go on from.
+  with subprocess.Popen(
+    command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+  ) as process:
+    dense = out / "wrn_dense"
+    until = time.monotonic() + 200
+    while not any(dense.glob("seed3407/checkpoints/[1-9]*")):
+      assert time.monotonic() < until
+      time.sleep(0.05)
+    process.send_signal(signal.SIGTERM)
+  assert process.returncode == 143
   done = piece(0)
   assert done.returncode == 0, done.stdout + done.stderr
   content = json.loads((out / "table.json").read_text())
@@ -252,6 +267,23 @@ def test_the_table_is_filled_in_pieces(tmp_path):
     assert row["paper"] == reproduce_table.PAPER[row["arm"]]
     assert row["state"] == "finished"
     assert 0 <= row["dense accuracy"] <= 1
+  assert "resumed     after step" in (dense / "seed3407.log").read_text()
+
+
+def test_a_run_that_diverges_is_no_finished_one(tmp_path):
+  overrides = [
+    *("data.name=cifar10_mini", "train.epochs=2", "model.depth=10"),
+    *("train.batch_size=512", "optimizer.learning_rate=1e30"),
+  ]
+  (run,) = run_queue.make_runs(["wrn_dense"], [0], tmp_path, overrides)
+  with pytest.raises(NotFinite):
+    train(run.load(), epath.Path(run.workdir), lambda _: None)
+  assert reproduce_table.row(run)["state"] == "diverged after epoch 0 of 2"
+  summary = run.summary()
+  assert summary["diverged"]
+  assert math.isnan(summary["final_test_dense_accuracy"])
+  text = reproduce_table.write_table(tmp_path, [run], [], "a command")
+  assert text.startswith("PARTIAL: 0 of 1 runs finished")
 
 
 def test_the_table_names_bad_input(tmp_path, capsys):

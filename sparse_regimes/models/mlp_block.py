@@ -1,5 +1,6 @@
 """What stands between a residual stream and its next state: norm, MLP, mask."""
 
+import dataclasses
 import functools
 from typing import Any
 
@@ -161,9 +162,6 @@ def check_block(module: Any) -> None:
 
 def mlp_arguments(module: Any) -> dict[str, Any]:
   """What a network hands on to its blocks."""
-  names = (
-    *("activation", "budget_scope", "score", "norm", "zeroth_bias"),
-    *("noise", "differentiable_noise", "shift_x", "shift_y", "mix_steps"),
-    *("dropout", "dtype", "implementation"),
-  )
+  own = {"width", "features", "parent", "name"}
+  names = {field.name for field in dataclasses.fields(MLPBlock)} - own
   return {name: getattr(module, name) for name in names}

@@ -1,0 +1,49 @@
+"""experiments/match_budgets.py."""
+
+import csv
+from types import SimpleNamespace
+
+import match_budgets
+import numpy as np
+from command import exit_code
+
+from sparse_regimes import controllers
+from sparse_regimes.cycles import Budget
+
+
+def test_the_control_has_the_budgets_of_the_runs(monkeypatch, tmp_path, capsys):
+  # Half of all steps at 1, a quarter each at 0.5 and 0.2.
+  traces = {
+    "a": SimpleNamespace(steps=4, budget=Budget([1, 3], [1.0, 0.5])),
+    "b": SimpleNamespace(steps=4, budget=Budget([1, 3], [1.0, 0.2])),
+  }
+  monkeypatch.setattr(match_budgets, "read_trace", lambda p: traces[p.name])
+  out = tmp_path / "budgets.csv"
+  arguments = ["--runs=a,b", "--points=9", f"--out={out}"]
+  assert exit_code(lambda: match_budgets.match_budgets(arguments)) == 0
+  printed = capsys.readouterr().out
+  config = SimpleNamespace(controller=SimpleNamespace())
+  exec(printed, {"config": config})
+  written = vars(config.controller)
+  assert written.pop("name") == "random_ratio"
+  controller = controllers.random_ratio(**written)
+  state, drawn = controller.init(), []
+  for _ in range(400):
+    state = controller.update(state, accuracy=0.5)
+    drawn.append(float(state.keep_ratio))
+  assert abs(np.mean(np.array(drawn) == 1.0) - 0.5) < 0.1
+  assert 0.2 <= min(drawn) < 0.25
+  with open(out) as file:
+    moves = [(r["run"], float(r["keep_ratio"])) for r in csv.DictReader(file)]
+  assert moves == [("0", 1.0), ("0", 0.5), ("1", 1.0), ("1", 0.2)]
+
+
+def test_bad_input_is_a_line(tmp_path, capsys):
+  for arguments, message in (
+    ([f"--runs={tmp_path}"], "trace.json could not be read"),
+    (["--runs=,"], "--runs must be folders of runs"),
+    ([f"--runs={tmp_path}", "--points=1"], "--points must be from 2 to 1000"),
+  ):
+    assert exit_code(lambda a=arguments: match_budgets.match_budgets(a)) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert message in line
