@@ -81,7 +81,7 @@ def test_a_rollback_goes_with_projections():
   # It went back to 0.1, which is too little by now.
   np.testing.assert_array_equal(params["norm"]["scale"], 1.0)
   np.testing.assert_array_equal(params["norm"]["bias"], 1.0)
-  np.testing.assert_allclose(params["bias"]["zeroth_bias"], -0.1)
+  np.testing.assert_allclose(params["bias"]["zeroth_bias"], 0.0)
 
 
 def test_a_rollback_does_not_set_the_schedule_back():
