@@ -24,6 +24,7 @@ finished is neither trained nor measured again: the same command goes on. Writes
 the folder. Exits as ``compare.py`` does.
 """
 
+import argparse
 import contextlib
 import csv
 import functools
@@ -129,19 +130,24 @@ def thin(run: Run) -> None:
 
 
 def measure_all(runs: Sequence[Run], num_images: int, deadline: float) -> None:
-  """Measures every finished run that there is time for."""
-  finished = [run for run in runs if (run.summary() or {}).get("epochs")]
+  """Measures what has an epoch and is not measured yet, while there is time."""
+  left_over = [
+    run
+    for run in runs
+    if (run.summary() or {}).get("epochs")
+    and epochs_of(run, num_images) is None
+  ]
   started = time.monotonic()
-  for done, run in enumerate(finished):
+  for done, run in enumerate(left_over):
     if time.monotonic() > deadline:
       break
     left = ""
     if done:
       pace = (time.monotonic() - started) / done
-      left = f", about {format_seconds(pace * (len(finished) - done))} left"
+      left = f", about {format_seconds(pace * (len(left_over) - done))} left"
     print(
       f"measure     {run.arm}, seed {run.seed}: run {done + 1} of"
-      f" {len(finished)}{left}",
+      f" {len(left_over)}{left}",
       flush=True,
     )
     measure_run(
@@ -149,6 +155,34 @@ def measure_all(runs: Sequence[Run], num_images: int, deadline: float) -> None:
       num_images=num_images,
       log=functools.partial(print, flush=True),
     )
+
+
+def train_and_measure(
+  runs: Sequence[Run], arguments: argparse.Namespace, deadline: float
+) -> list[str]:
+  """Does what there is time for; returns what failed."""
+  failures = []
+  # Full-size runs are measured, and thinned, before the next ones fill a disk.
+  size = arguments.jobs if arguments.full else len(runs)
+  for first in range(0, len(runs), size):
+    some = runs[first : first + size]
+    minutes = (deadline - time.monotonic()) / 60
+    if minutes <= 0:
+      break
+    try:
+      train_all(
+        some,
+        jobs=arguments.jobs,
+        minutes=0.0 if math.isinf(minutes) else minutes,
+      )
+    except RuntimeError as error:
+      failures.append(str(error))
+    with interruptible():
+      measure_all(some, arguments.num_images, deadline)
+    for run in some if arguments.full else ():
+      if epochs_of(run, arguments.num_images):
+        thin(run)
+  return failures
 
 
 def flat_minima(argv: Sequence[str] | None = None) -> int:
@@ -178,27 +212,11 @@ def flat_minima(argv: Sequence[str] | None = None) -> int:
   # They come seed by seed, the arms of each in order.
   by_label = {label: runs[i :: len(arms)] for i, label in enumerate(study.arms)}
   command = typed("flat_minima.py", argv)
-  failures = []
-  # Full-size runs are measured, and thinned, before the next ones fill a disk.
-  size = args.jobs if args.full else len(runs)
   try:
-    for first in range(0, len(runs), size):
-      some = runs[first : first + size]
-      minutes = (deadline - time.monotonic()) / 60
-      if minutes <= 0:
-        break
-      try:
-        train_all(
-          some, jobs=args.jobs, minutes=minutes if args.minutes else 0.0
-        )
-      except RuntimeError as error:
-        failures.append(str(error))
-      with interruptible():
-        measure_all(some, args.num_images, deadline)
-      for run in some if args.full else ():
-        if epochs_of(run, args.num_images):
-          thin(run)
+    failures = train_and_measure(runs, args, deadline)
   finally:
+    # Of a run that diverged in its first epoch there is nothing to measure.
+    ended = [run for run in runs if (run.summary() or {}).get("epochs") == 0]
     measured = {
       label: {
         run.seed: epochs
@@ -207,14 +225,14 @@ def flat_minima(argv: Sequence[str] | None = None) -> int:
       }
       for label, of_arm in by_label.items()
     }
-    for run in runs:
-      if (run.summary() or {}).get("epochs") == 0:
-        print(f"diverged    {run.arm} seed {run.seed} in its first epoch")
-    print(write_all(args.out, args.study, measured, len(runs), command))
+    total = len(runs) - len(ended)
+    for run in ended:
+      print(f"diverged    {run.arm} seed {run.seed} in its first epoch")
+    print(write_all(args.out, args.study, measured, total, command))
     print(f"written     {args.study}.md, .csv and .png in {args.out}")
   if failures:
     raise RuntimeError("; ".join(failures))
-  return 0 if sum(map(len, measured.values())) == len(runs) else 4
+  return 0 if sum(map(len, measured.values())) == total else 4
 
 
 def _sized(spec: str, *, full: bool) -> str:

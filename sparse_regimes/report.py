@@ -1,5 +1,6 @@
 """``report.html``: one run on one page, from the files in its folder."""
 
+import math
 import os
 from collections.abc import Sequence
 from typing import Any
@@ -49,12 +50,10 @@ def write_report(workdir: epath.Path) -> epath.Path:
     raise InputError(f"--workdir must hold a run, got {workdir}")
   config = flatten(configs.load(os.fspath(workdir / CONFIG_FILE)))
   records = read_records(workdir / METRICS_FILE)
+  diverged = ""
+  if records and records[-1]["test_dense_accuracy"] is None:
+    diverged = f", diverged in epoch {records[-1]['epoch']}"
   # Of an epoch that a loss which is not finite broke off little is known.
-  diverged = (
-    ""
-    if not records or records[-1]["train_loss"] is not None
-    else (f", diverged in epoch {records[-1]['epoch']}")
-  )
   records = [r for r in records if all(r[n] is not None for n in _NEEDED)]
   if not records or records[-1]["step"] < 1:
     raise InputError(
@@ -171,7 +170,8 @@ def _seconds(workdir: epath.Path, step: int) -> float | None:
   path = workdir / SUMMARY_FILE
   content = _read_json(path) if path.exists() else {}
   seconds = content.get("seconds") if content.get("steps") == step else None
-  return seconds if isinstance(seconds, (int, float)) else None
+  known = isinstance(seconds, (int, float)) and 0 < seconds < math.inf
+  return seconds if known else None
 
 
 def _cycles(records: Sequence[Record], trace: Trace) -> list[Block]:

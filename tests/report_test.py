@@ -12,7 +12,7 @@ from PIL import Image
 
 from sparse_regimes import config as configs
 from sparse_regimes.cycles import Budget
-from sparse_regimes.journal import Journal
+from sparse_regimes.journal import Journal, read_records
 from sparse_regimes.main import main
 from sparse_regimes.report import write_report
 from sparse_regimes.sweep import SITES, TOTALS
@@ -72,6 +72,23 @@ def test_everything_is_on_the_page_and_nothing_is_fetched(tmp_path):
   for fetched in ("http:", "https:", "<script", "<link", "url("):
     assert fetched not in page
   assert page.count("data:image/png;base64,") == 16
+
+
+def test_total_time_and_a_divergence_are_told(tmp_path):
+  workdir = make_run(tmp_path / "run")
+  records = read_records(workdir / "metrics.jsonl")
+  content = {"steps": records[-1]["step"], "seconds": 125.0}
+  (workdir / "summary.json").write_text(json.dumps(content))
+  page = write_report(workdir).read_text()
+  assert "2 min 5 s" in page
+  assert "diverged" not in page
+  # Of another run's end, or of a number that is none, nothing is told.
+  for other in ({"steps": 1}, {"seconds": 1e400}, {"seconds": "a"}):
+    (workdir / "summary.json").write_text(json.dumps(content | other))
+    assert "total time" not in write_report(workdir).read_text()
+  unfinished = dict.fromkeys(records[-1]) | {"epoch": 6, "step": 99}
+  write_records(workdir, [*records, unfinished])
+  assert "diverged in epoch 6" in write_report(workdir).read_text()
 
 
 def test_a_long_run_stays_below_three_megabytes(tmp_path):
