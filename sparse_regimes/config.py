@@ -57,7 +57,7 @@ def default_config() -> ConfigDict:
         "decay_factor": 0.2,
         "clip_norm": 0.0,  # of the whole gradient; 0: not clipped
         "restart_at_resets": False,  # the schedule, over the steps left
-        "rollback": False,  # after a collapse, to the best parameters
+        "rollback": False,  # after a collapse, to the last healthy reset
       },
       "train": {
         "start_from": "",  # a run whose parameters this one begins with

@@ -241,7 +241,7 @@ class RollbackState(NamedTuple):
 
   Attributes:
     inner: state of the optimizer.
-    good_params: parameters when accuracy was best.
+    good_params: parameters with which a reset was survived last.
     good_inner: state of the optimizer then.
     collapsed: whether a collapse was going on at the step before, bool scalar.
   """
@@ -255,11 +255,14 @@ class RollbackState(NamedTuple):
 def rollback(
   inner: optax.GradientTransformation,
 ) -> optax.GradientTransformationExtraArgs:
-  """An optimizer that goes back to the best parameters when a run collapses.
+  """An optimizer that goes back to a healthy reset when a run collapses.
 
-  While the accuracy's average is the best so far, parameters and the
-  optimizer's moments are noted, a copy of each; in the step after a collapse
-  began they replace those in force (to float rounding: an update is added).
+  When the budget falls for the first time after a reset, or the start, and
+  accuracy is within tolerance, parameters and the optimizer's moments are
+  noted, a copy of each; in the step after a collapse began they replace those
+  in force (to float rounding: an update is added). The moment when accuracy was
+  best would not do: it is often one of a low budget, at which the network has
+  unlearned to work without.
   Counters go on: schedules are not set back. Running statistics of batch norm
   are not restored. Its update takes the state of a
   :func:`sparse_regimes.controllers.watched` controller, as
@@ -295,9 +298,9 @@ def rollback(
     def choose(condition, a, b):
       return jax.tree.map(lambda x, y: jnp.where(condition, x, y), a, b)
 
-    is_best = controller_state.is_best
-    good_params = choose(is_best, params, state.good_params)
-    good_inner = choose(is_best, state.inner, state.good_inner)
+    survived = controller_state.survived
+    good_params = choose(survived, params, state.good_params)
+    good_inner = choose(survived, state.inner, state.good_inner)
     updates, new_inner = inner.update(
       updates, state.inner, params, controller_state=controller_state, **extra
     )

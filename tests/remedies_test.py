@@ -18,10 +18,10 @@ from sparse_regimes.optimizer import (
 )
 
 
-def signal(*, keep_ratio=1.0, collapsed=False, is_best=False):
+def signal(*, keep_ratio=1.0, collapsed=False, survived=False):
   state = controllers.watched(controllers.constant(keep_ratio)).init()
   return state._replace(
-    collapsed=jnp.array(collapsed), is_best=jnp.array(is_best)
+    collapsed=jnp.array(collapsed), survived=jnp.array(survived)
   )
 
 
@@ -33,17 +33,17 @@ def step(tx, params, state, grad, **signals):
   return optax.apply_updates(params, updates), state
 
 
-def test_rollback_goes_back_to_the_best_parameters_once():
+def test_rollback_goes_back_to_the_last_healthy_reset_once():
   tx = rollback(sgd(1.0, momentum=0.5, nesterov=False))
   params = jnp.array([0.0])
   state = tx.init(params)
   params, state = step(tx, params, state, -1.0)
-  best, momentum = params, state.inner
-  params, state = step(tx, params, state, -1.0, is_best=True)
+  good, momentum = params, state.inner
+  params, state = step(tx, params, state, -1.0, survived=True)
   for _ in range(3):
     params, state = step(tx, params, state, -5.0)
   params, state = step(tx, params, state, -5.0, collapsed=True)
-  np.testing.assert_allclose(params, best, atol=1e-6)
+  np.testing.assert_allclose(params, good, atol=1e-6)
   np.testing.assert_array_equal(
     jax.tree.leaves(state.inner)[0], jax.tree.leaves(momentum)[0]
   )
@@ -52,7 +52,7 @@ def test_rollback_goes_back_to_the_best_parameters_once():
   np.testing.assert_allclose(after - params, 1.5, atol=1e-6)
   _, state = step(tx, after, state, -1.0)
   again, _ = step(tx, after, state, -1.0, collapsed=True)
-  np.testing.assert_allclose(again, best, atol=1e-6)
+  np.testing.assert_allclose(again, good, atol=1e-6)
 
 
 def test_a_rollback_goes_with_projections():
@@ -75,7 +75,7 @@ def test_a_rollback_goes_with_projections():
       grads,
       state,
       params,
-      controller_state=signal(is_best=i == 0, collapsed=i == 3),
+      controller_state=signal(survived=i == 0, collapsed=i == 3),
     )
     params = optax.apply_updates(params, updates)
   # It went back to 0.1, which is too little by now.
@@ -91,7 +91,7 @@ def test_a_rollback_does_not_set_the_schedule_back():
   for i in range(6):
     before = params
     params, state = step(
-      tx, params, state, -1.0, is_best=i == 1, collapsed=i == 4
+      tx, params, state, -1.0, survived=i == 1, collapsed=i == 4
     )
   assert (params - before)[0] == pytest.approx(0.5)
 

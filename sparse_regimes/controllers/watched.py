@@ -25,7 +25,10 @@ class WatchedState(NamedTuple):
     since_reset: batches of low accuracy in a row, the budget having risen
       and not fallen before them, int32 scalar; -1 if it has not.
     collapsed: whether it has not come back in time, bool scalar.
-    is_best: whether this batch made the average the best so far, bool scalar.
+    at_reset: whether the budget has not fallen since the last reset, or the
+      start, bool scalar.
+    survived: whether the budget now falls for the first time since then, at an
+      accuracy within tolerance, bool scalar: the network has survived a reset.
   """
 
   controller: Any
@@ -34,7 +37,8 @@ class WatchedState(NamedTuple):
   num_batches: jax.Array
   since_reset: jax.Array
   collapsed: jax.Array
-  is_best: jax.Array
+  at_reset: jax.Array
+  survived: jax.Array
 
   @property
   def keep_ratio(self) -> jax.Array:
@@ -99,7 +103,8 @@ def watched(
       num_batches=jnp.zeros((), jnp.int32),
       since_reset=jnp.full((), -1, jnp.int32),
       collapsed=jnp.zeros((), bool),
-      is_best=jnp.zeros((), bool),
+      at_reset=jnp.ones((), bool),
+      survived=jnp.zeros((), bool),
     )
 
   def update(state: WatchedState, accuracy: jax.Array) -> WatchedState:
@@ -131,7 +136,8 @@ def watched(
       num_batches=state.num_batches + 1,
       since_reset=since_reset,
       collapsed=since_reset >= patience,
-      is_best=average >= best_average,
+      at_reset=rose | (state.at_reset & ~fell),
+      survived=state.at_reset & fell & ~is_low,
     )
 
   return Controller(init, only_if_finite(update))

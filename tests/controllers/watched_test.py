@@ -90,9 +90,15 @@ def test_without_a_reset_there_is_no_collapse():
   assert not any(s.collapsed for s in run(controller, [0.9] + [0.0] * 9))
 
 
-def test_the_best_moments_are_marked():
-  states = watch([0.5, 0.6, 0.4, 0.6, 0.7])
-  assert [bool(s.is_best) for s in states] == [True, True, False, True, True]
+def test_resets_that_are_survived_are_marked():
+  # Compressed by every second batch; a reset with the sixth, compressed again
+  # with the eighth, a reset with the twelfth, after which it stays low.
+  states = watch([0.9] * 5 + [0.5] + [0.9] * 5 + [0.2] * 9)
+  ratios = [1.0, *(float(s.keep_ratio) for s in states)]
+  moves = np.sign(np.diff(ratios)).tolist()
+  assert moves == [0, -1, 0, -1, 0, 1, 0, -1, 0, -1, 0, 1, *[0] * 8]
+  survived = [bool(s.survived) for s in states]
+  assert [i + 1 for i, s in enumerate(survived) if s] == [2, 8]
 
 
 def test_a_decaying_best_comes_down_to_what_is_reached():
