@@ -146,3 +146,27 @@ def test_the_budgets_of_strategy1_are_those_of_the_matched_control():
   config = configs.load("cpu_matched").controller
   expected = np.quantile(pooled, np.linspace(0, 1, len(config.quantiles)))
   assert config.quantiles == pytest.approx(expected, abs=6e-4)
+
+
+def test_the_collapse_table_is_that_of_its_runs():
+  with open(RESULTS / "collapse" / "runs.csv") as file:
+    runs = {row["arm"].partition("+")[2]: row for row in csv.DictReader(file)}
+  for page in (
+    RESULTS.parent.parent / "docs" / "collapse.md",
+    RESULTS / "collapse" / "README.md",
+  ):
+    text = page.read_text()
+    _, _, table = text.partition("| option | dense test accuracy at the end |")
+    lines = table.partition("\n\n")[0].splitlines()[2:]
+    told = {}
+    for line in lines:
+      option, *cells = line.strip("| ").split(" | ")
+      told[option.split("`")[1] if "`" in option else ""] = cells
+    assert set(told) == set(runs)
+    for option, (last, best, collapses, resets, lowest) in told.items():
+      run = runs[option]
+      assert last == f"{float(run['dense accuracy']):.4f}"
+      assert best == f"{float(run['best dense']):.4f}"
+      assert collapses.partition(",")[0] == run["collapses"]
+      assert resets == run["resets"]
+      assert lowest == f"{float(run['lowest ratio']):.4f}"
