@@ -1,11 +1,13 @@
 """What the experiments' command lines share."""
 
 import argparse
+import csv
+import io
 import math
 import shlex
 import sys
-from collections.abc import Callable, Sequence
-from typing import NoReturn
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NoReturn
 
 from run_queue import Interrupted
 
@@ -54,6 +56,13 @@ def markdown(names: Sequence[str], cells: Sequence[Sequence[str]]) -> str:
   """A table."""
   lines = [names, ["---"] * len(names), *cells]
   return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def csv_text(rows: Iterable[Sequence[Any]]) -> str:
+  """The same as a CSV file."""
+  text = io.StringIO()
+  csv.writer(text, lineterminator="\n").writerows(rows)
+  return text.getvalue()
 
 
 def state(done: int, total: int) -> str:

@@ -16,8 +16,6 @@ are finished, 4 if some are left, 1 if one failed, 2 for bad input, 130 and 143
 on signals.
 """
 
-import csv
-import io
 import math
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -29,6 +27,7 @@ from command import (
   Parser,
   check_jobs,
   check_minutes,
+  csv_text,
   exit_code,
   markdown,
   state,
@@ -212,7 +211,7 @@ def write_all(
   out.mkdir(parents=True, exist_ok=True)
   text = markdown(names, cells)
   write(out / "table.md", f"{how_far}\n\n{text}\n{NOTE}\n\n`{command}`\n")
-  write(out / "table.csv", _csv(numbers(results, baseline)))
+  write(out / "table.csv", csv_text(numbers(results, baseline)))
   header = ["arm", "seed", *MEASURES, "device", "host", "jax"]
   lines = [
     [
@@ -222,7 +221,7 @@ def write_all(
     for arm, summaries in results.items()
     for seed, s in sorted(summaries.items())
   ]
-  write(out / "runs.csv", _csv([header, *lines]))
+  write(out / "runs.csv", csv_text([header, *lines]))
   if not done:
     for name in ("strips.png", "compare.html"):
       (out / name).unlink(missing_ok=True)
@@ -251,12 +250,6 @@ def write_all(
     )
     write(out / "compare.html", page)
   return f"{how_far}\n{text}"
-
-
-def _csv(lines: Sequence[Sequence[Any]]) -> str:
-  text = io.StringIO()
-  csv.writer(text, lineterminator="\n").writerows(lines)
-  return text.getvalue()
 
 
 def compare(argv: Sequence[str] | None = None) -> int:

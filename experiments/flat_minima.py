@@ -26,9 +26,7 @@ the folder. Exits as ``compare.py`` does.
 
 import argparse
 import contextlib
-import csv
 import functools
-import io
 import math
 import signal
 import sys
@@ -41,6 +39,7 @@ from command import (
   Parser,
   check_jobs,
   check_minutes,
+  csv_text,
   exit_code,
   markdown,
   state,
@@ -85,11 +84,9 @@ def write_all(
   out = epath.Path(folder)
   out.mkdir(parents=True, exist_ok=True)
   write(out / f"{name}.md", f"{how_far}\n\n{text}\n{NOTE}\n\n`{command}`\n")
-  lines = io.StringIO()
-  writer = csv.writer(lines, lineterminator="\n")
-  writer.writerow(["arm", "seed", "epoch", "keep_ratio", *MEASURES])
-  writer.writerows(rows_of(study, measured))
-  write(out / f"{name}.csv", lines.getvalue())
+  names = ["arm", "seed", "epoch", "keep_ratio", *MEASURES]
+  lines = csv_text([names, *rows_of(study, measured)])
+  write(out / f"{name}.csv", lines)
   if done:
     write(out / f"{name}.png", draw(study, measured))
   return f"{how_far}\n{text}"

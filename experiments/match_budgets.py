@@ -9,14 +9,12 @@ controller of a config: the same budgets, without their order and without
 feedback. Writes every move of every run to ``--out``.
 """
 
-import csv
-import io
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from command import Parser, exit_code
+from command import Parser, csv_text, exit_code
 from etils import epath
 
 from sparse_regimes.errors import InputError
@@ -55,10 +53,8 @@ def match_budgets(argv: Sequence[str] | None = None) -> int:
   if not workdirs:
     raise InputError(f"--runs must be folders of runs, got {args.runs!r}")
   moves, ratios = budgets(workdirs)
-  lines = io.StringIO()
   header = ["run", "first_step", "keep_ratio"]
-  csv.writer(lines, lineterminator="\n").writerows([header, *moves])
-  write(epath.Path(args.out), lines.getvalue())
+  write(epath.Path(args.out), csv_text([header, *moves]))
   quantiles = np.quantile(ratios, np.linspace(0, 1, args.points))
   print('config.controller.name = "random_ratio"')
   print(f"config.controller.keep_min = {quantiles[0]:.6g}")

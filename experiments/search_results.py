@@ -1,12 +1,11 @@
 """What a search of ``sweep.py`` has found: its table, figure, page and best."""
 
-import csv
-import io
 from collections.abc import Sequence
 from pathlib import Path
 
 import matplotlib.figure
 import optuna
+from command import csv_text
 from etils import epath
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from optuna.trial import FrozenTrial, TrialState
@@ -39,9 +38,7 @@ def write_results(
     ]
     for trial in trials
   ]
-  text = io.StringIO()
-  csv.writer(text, lineterminator="\n").writerows([header, *rows])
-  write(out / "trials.csv", text.getvalue())
+  write(out / "trials.csv", csv_text([header, *rows]))
   complete = [t for t in trials if t.state == TrialState.COMPLETE]
   if not complete:
     return

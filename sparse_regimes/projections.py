@@ -163,9 +163,9 @@ def frozen(paths: tuple[str, ...]) -> optax.GradientTransformation:
   """
 
   def is_frozen(params: Params) -> Any:
-    if jax.tree.leaves(params):
+    if named := by_path(params):
       for path in paths:
-        _at(by_path(params), path)
+        _at(named, path)
     return jax.tree_util.tree_map_with_path(
       lambda path, _: name_of(path) in paths, params
     )
