@@ -2,7 +2,7 @@
 
 Claim:    the arm that the others are compared with, image for image.
 Command:  python -m sparse_regimes.main --config=configs/cpu_dense.py
-Cost:     5 to 9 minutes on one CPU core.
+Cost:     5 to 9 minutes on a CPU core of its own.
 Expected: 0.525 dense test accuracy (mean of 5 seeds).
 """
 

@@ -3,7 +3,7 @@
 Claim:    as cpu_random, but drawn from the distribution of the budgets that the
           steps of cpu_strategy1 had (five seeds): what feedback and order add.
 Command:  python -m sparse_regimes.main --config=configs/cpu_matched.py
-Cost:     5 to 9 minutes on one CPU core.
+Cost:     5 to 9 minutes on a CPU core of its own.
 Expected: 0.529 dense test accuracy (mean of 5 seeds; dense arm 0.525).
 """
 

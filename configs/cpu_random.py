@@ -2,7 +2,7 @@
 
 Claim:    many budgets, but no order and no feedback.
 Command:  python -m sparse_regimes.main --config=configs/cpu_random.py
-Cost:     5 to 9 minutes on one CPU core.
+Cost:     5 to 9 minutes on a CPU core of its own.
 Expected: 0.494 dense test accuracy (mean of 5 seeds; dense arm 0.525).
 """
 

@@ -3,7 +3,7 @@
 Claim:    the paper's controller with its released values, but a faster clock:
           a decision every 10 batches, 5 % each, for two or three cycles.
 Command:  python -m sparse_regimes.main --config=configs/cpu_strategy1.py
-Cost:     5 to 9 minutes on one CPU core.
+Cost:     5 to 9 minutes on a CPU core of its own.
 Expected: 0.507 dense test accuracy (mean of 5 seeds; dense arm 0.525).
 """
 

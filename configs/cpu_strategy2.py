@@ -2,7 +2,7 @@
 
 Claim:    our reading of the second controller, at the clock of cpu_strategy1.
 Command:  python -m sparse_regimes.main --config=configs/cpu_strategy2.py
-Cost:     5 to 9 minutes on one CPU core.
+Cost:     5 to 9 minutes on a CPU core of its own.
 Expected: 0.401 dense test accuracy (mean of 5 seeds; dense arm 0.525).
 """
 

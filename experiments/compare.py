@@ -93,10 +93,10 @@ def table(results: Results, baseline: str) -> list[dict[str, str]]:
     row = {"arm": arm, "seeds": str(len(summaries))}
     if summaries:
       for name, measure in MEASURES.items():
-        row[name] = _cell(name, estimate([*map(measure, summaries.values())]))
+        row[name] = _cell(name, [*map(measure, summaries.values())])
     differences = paired_differences(results, arm, baseline)
     if differences:
-      row[f"minus {baseline}"] = _cell("difference", estimate(differences))
+      row[f"minus {baseline}"] = _cell("difference", differences)
       row["p"] = _number(sign_flip_p(differences), 4)
     rows.append(row)
   return rows
@@ -142,13 +142,16 @@ def columns(baseline: str) -> list[str]:
   return ["arm", "seeds", first, f"minus {baseline}", "p", *rest]
 
 
-def _cell(name: str, value: Estimate) -> str:
+def _cell(name: str, values: Sequence[float]) -> str:
+  value = estimate(values)
+  # Of one that diverged at once little is known.
+  known = f" (n = {value.n})" if value.n < len(values) else ""
   if name in (PRIMARY, "difference"):
     sign = "+" if name == "difference" and value.mean >= 0 else ""
     text = sign + _number(value.mean, 4)
     if value.n > 1:
       text += f" ± {value.sd:.4f} [{value.low:.4f}, {value.high:.4f}]"
-    return text
+    return text + known
   digits = {
     "images/s": 0,
     "minutes": 1,
@@ -159,7 +162,7 @@ def _cell(name: str, value: Estimate) -> str:
   text = _number(value.mean, digits.get(name, 4))
   if value.n > 1:
     text += f" ± {_number(value.sd, digits.get(name, 4))}"
-  return text
+  return text + known
 
 
 def _number(value: float, digits: int) -> str:

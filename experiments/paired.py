@@ -64,8 +64,9 @@ def sign_flip_p(differences: Sequence[float]) -> float:
     signs = np.random.default_rng(0).choice([-1, 1], (100_000, n))
     signs[0] = 1
   sums = np.abs(signs @ sample)
-  # Accuracies are multiples of 1/n: sums that differ by rounding are equal.
-  return float(np.mean(sums >= abs(sample.sum()) - 1e-9))
+  # Sums that differ by rounding are equal, whatever the unit.
+  rounding = 1e-9 * np.abs(sample).sum()
+  return float(np.mean(sums >= abs(sample.sum()) - rounding))
 
 
 def _known(values: Sequence[float]) -> np.ndarray:

@@ -21,7 +21,12 @@ from sparse_regimes import config as configs
 from sparse_regimes.errors import InputError
 from sparse_regimes.journal import read_records
 from sparse_regimes.pace import format_seconds
-from sparse_regimes.workdir import check_workdir, in_use
+from sparse_regimes.workdir import (
+  CONFIG_FILE,
+  check_same,
+  check_workdir,
+  in_use,
+)
 
 _SECONDS_BETWEEN_LINES = 30.0
 _NUMBER = (float, int)
@@ -77,8 +82,10 @@ class Run(NamedTuple):
   def summary(self) -> dict[str, Any] | None:
     """What the finished run came to; None if it is not finished.
 
+    One that diverged is, unless it is to go on from there.
+
     Raises:
-      InputError: if its summary cannot be read.
+      InputError: if its summary cannot be read, or is of another config.
     """
     path = self.workdir / "summary.json"
     try:
@@ -93,7 +100,12 @@ class Run(NamedTuple):
         " again"
       ) from error
     wanted = self.load()
-    ended = summary["diverged"] or summary["epochs"] == wanted.train.epochs
+    if (self.workdir / CONFIG_FILE).exists():
+      check_same(epath.Path(self.workdir), wanted)
+    if summary["diverged"]:
+      ended = wanted.train.on_nonfinite == "stop"
+    else:
+      ended = summary["epochs"] == wanted.train.epochs
     return summary if ended and summary["seed"] == self.seed else None
 
   def epochs_done(self) -> int:
@@ -114,8 +126,9 @@ def _check_summary(summary: Any) -> None:
   summary.setdefault("diverged", False)
   for name, kinds in _SUMMARY.items():
     value = summary.get(name)
-    if value is None and kinds is _NUMBER and not summary["epochs"]:
-      # It diverged before anything was evaluated.
+    unknown = summary.get("epochs") == 0 or name == "images_per_second"
+    if value is None and kinds is _NUMBER and unknown:
+      # It diverged before an evaluation, or trained no epoch in one go.
       summary[name] = math.nan
     elif type(value) not in kinds or (
       isinstance(value, float) and not math.isfinite(value)
@@ -136,9 +149,13 @@ def parse_seeds(text: str) -> list[int]:
     )
   seeds = [int(part) for part in text.split(",") if part]
   if "," not in text:
-    seeds = list(range(seeds[0]))
+    # A date meant as one seed must not become a list of as many.
+    seeds = list(range(min(seeds[0], 1001)))
   if not 0 < len(set(seeds)) == len(seeds) <= 1000:
-    raise InputError(f"--seeds must be 1 to 1000 different seeds, got {text!r}")
+    raise InputError(
+      f"--seeds must be 1 to 1000 different seeds, got {text!r}; a single seed"
+      " ends with a comma"
+    )
   return seeds
 
 
@@ -183,6 +200,7 @@ def make_runs(
     config = run.load()
     for field, value in {
       **{f"data.{name}": config.data[name] for name in config.data},
+      "eval.num_train": config.eval.num_train,
       "train.epochs": config.train.epochs,
     }.items():
       if field != "data.dir" and expected.setdefault(field, value) != value:
@@ -192,8 +210,11 @@ def make_runs(
         )
     if folder.exists() and not folder.is_dir():
       raise InputError(f"--out must be a folder, got {folder}, a file")
-    if not in_use(epath.Path(run.workdir)):
-      check_workdir(epath.Path(run.workdir), config)
+    workdir = epath.Path(run.workdir)
+    if not in_use(workdir):
+      check_workdir(workdir, config)
+    elif (workdir / CONFIG_FILE).exists():
+      check_same(workdir, config)
   return runs
 
 

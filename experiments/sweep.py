@@ -57,6 +57,10 @@ _CHOICE = re.compile(r"([\w.]+)=(.+)")
 # Trials that run to their end before any is pruned.
 _STARTUP_TRIALS = 4
 _MOST_FAILURES = 5
+_NOT_SEARCHED = {
+  "seed": "is the same for every trial; give --config.seed",
+  "data.evaluate_on": "is always validation in a search",
+}
 
 
 class Field(NamedTuple):
@@ -120,6 +124,8 @@ def parse_fields(
       )
     if name not in defaults or type(defaults[name]) is tuple:
       raise InputError(f"--fields: {config} has no number or name {name!r}")
+    if name in _NOT_SEARCHED:
+      raise InputError(f"--fields: {name} {_NOT_SEARCHED[name]}")
     if name in {field.name for field in fields}:
       raise InputError(f"--fields must have each field once, got {name} twice")
     if field.whole and not (field.low.is_integer() and field.high.is_integer()):
@@ -234,10 +240,14 @@ def run_trial(
       child.wait()
 
 
-def put_back(study: optuna.Study, trial: FrozenTrial | Trial) -> None:
-  """Queues a trial again; it goes on from its checkpoint."""
-  if trial.params:
-    study.enqueue_trial(trial.params, user_attrs=dict(trial.user_attrs))
+def put_back(study: optuna.Study, trial: FrozenTrial) -> None:
+  """Queues a trial again, unless it is; it goes on from its checkpoint."""
+  waiting = study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
+  queued = {other.user_attrs.get(FOLDER) for other in waiting}
+  # One that was queued before knows its values before they are asked for.
+  values = trial.system_attrs.get("fixed_params", {}) | trial.params
+  if values and trial.user_attrs.get(FOLDER) not in queued:
+    study.enqueue_trial(values, user_attrs=dict(trial.user_attrs))
   study.tell(trial.number, state=TrialState.FAIL)
 
 
@@ -256,19 +266,23 @@ def sweep(argv: Sequence[str] | None = None) -> int:
   check_minutes(args.minutes)
   if not 0 <= args.seed < 2**32:
     raise InputError(f"--seed must be from 0 to {2**32 - 1}, got {args.seed}")
-  if args.out.exists() and not args.out.is_dir():
-    raise InputError(f"--out must be a folder, got {args.out}, a file")
   given = configs.parse_overrides(rest)
   if any(override.startswith("data.evaluate_on=") for override in given):
-    raise InputError("data.evaluate_on is always validation in a search")
+    name = "data.evaluate_on"
+    raise InputError(f"{name} {_NOT_SEARCHED[name]}")
   overrides = ["data.evaluate_on=validation", *given]
   fields = parse_fields(args.fields, args.config, overrides)
-  args.out.mkdir(parents=True, exist_ok=True)
+  try:
+    args.out.mkdir(parents=True, exist_ok=True)
+  except (FileExistsError, NotADirectoryError) as error:
+    raise InputError(
+      f"--out must be a folder, got {args.out}, and a file is in the way"
+    ) from error
   optuna.logging.set_verbosity(optuna.logging.WARNING)
   study = open_study(args, fields, overrides)
   deadline = time.monotonic() + (args.minutes * 60 or math.inf)
   failures: list[str] = []
-  started, before = time.monotonic(), len(finished(study))
+  started, before, waits = time.monotonic(), len(finished(study)), False
   try:
     with signals_seen() as seen:
       while len(finished(study)) < args.trials:
@@ -276,7 +290,10 @@ def sweep(argv: Sequence[str] | None = None) -> int:
           break
         asked = ask(study, args.out, args.trials, args.seed)
         if asked is None:
-          time.sleep(1)  # other processes train the last ones
+          if not waits:
+            log("waiting     for other processes, which train the last trials")
+          waits = True
+          time.sleep(1)
           continue
         trial, claim = asked
         try:
@@ -295,7 +312,7 @@ def sweep(argv: Sequence[str] | None = None) -> int:
             ) from failure
         else:
           if value is None:
-            put_back(study, trial)
+            put_back(study, study.get_trials()[trial.number])
             break
           study.tell(trial, value)
         done = len(finished(study))

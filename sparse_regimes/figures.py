@@ -47,8 +47,9 @@ _SWEEPS: tuple[dict[str, Any], ...] = (
   {"color": "#777777", "linestyle": (0, (3, 3)), "marker": "*"},
 )
 _COLLAPSE: dict[str, Any] = {"color": "#d1495b", "alpha": 0.18, "lw": 0}
-# More marks than this are a grey band, not marks.
-_MOST_MARKS = 150
+# More marks than this are a band, not marks; they are finer above a few.
+MOST_MARKS = 2000
+_FEW_MARKS = 150
 
 
 CURVES: dict[str, dict[str, dict[str, Any]]] = {
@@ -328,19 +329,22 @@ def _plot_budget(ax: Axes, records: Sequence[Record], trace: Trace) -> None:
     [*moves, trace.steps * scale],
     [*ratios, *ratios[-1:]],
     drawstyle="steps-post",
-    marker="." if len(moves) <= _MOST_MARKS else None,
-    markersize=4,
+    marker="." if len(moves) <= MOST_MARKS else None,
+    markersize=4 if len(moves) <= _FEW_MARKS else 1.5,
     **_BUDGET,
   )
   resets = [(c.start - 1) * scale for c in trace.budget.cycles(trace.steps)[1:]]
-  if len(resets) <= _MOST_MARKS:
-    for reset in resets:
-      ax.axvline(reset, color="#555555", lw=0.7, ls=":")
+  if len(resets) <= MOST_MARKS:
+    width = 0.7 if len(resets) <= _FEW_MARKS else 0.2
+    whole = ax.get_xaxis_transform()
+    ax.vlines(
+      *(resets, 0, 1), transform=whole, color="#555555", lw=width, ls=":"
+    )
 
 
 def _shade_collapses(ax: Axes, records: Sequence[Record], trace: Trace) -> None:
   scale = _epochs_a_step(records)
-  for start, end in trace.collapses[:_MOST_MARKS]:
+  for start, end in trace.collapses[:MOST_MARKS]:
     last = trace.steps if end is None else end
     ax.axvspan((start or 0) * scale, last * scale, **_COLLAPSE)
 

@@ -298,7 +298,12 @@ def rollback(
     def choose(condition, a, b):
       return jax.tree.map(lambda x, y: jnp.where(condition, x, y), a, b)
 
-    survived = controller_state.survived
+    survived = getattr(controller_state, "survived", None)
+    if survived is None:
+      raise ValueError(
+        "controller_state must be that of controllers.watched(controller), got"
+        f" {type(controller_state).__name__}"
+      )
     good_params = choose(survived, params, state.good_params)
     good_inner = choose(survived, state.inner, state.good_inner)
     updates, new_inner = inner.update(

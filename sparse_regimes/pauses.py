@@ -70,12 +70,16 @@ class Pauses:
       Stopped: when the state is safely there.
       OSError: if it cannot be saved.
     """
-    self._journal.seconds = time.monotonic() - self._clock_started
+    self.update_seconds()
     self._checkpoints.save(state, self._journal)
     self._saved_at, self._saved_step = time.monotonic(), self._journal.step
     if self._stopping or stopping:
       self._checkpoints.wait()
       raise Stopped(self._stop.requested or SIGTERM)
+
+  def update_seconds(self) -> None:
+    """Sets the journal's wall clock to now."""
+    self._journal.seconds = time.monotonic() - self._clock_started
 
   def end_epoch(self, state: TrainState, *, is_last: bool) -> None:
     """Saves after an evaluation if the config asks for it."""

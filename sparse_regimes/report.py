@@ -27,17 +27,20 @@ from sparse_regimes.writers import METRICS_FILE
 REPORT_FILE = "report.html"
 ENVIRONMENT_FILE = "environment.json"
 # A random control has a cycle every other step.
-_MOST_CYCLES = 60
+_MOST_CYCLES = 500
 _MAX_JSON_BYTES = 1 << 24
 _DPI = 110
 _NEEDED = ("keep_ratio", "test_dense_accuracy", "test_sparse_accuracy")
 
 
-def write_report(workdir: epath.Path) -> epath.Path:
+def write_report(
+  workdir: epath.Path, *, seconds: float | None = None
+) -> epath.Path:
   """Writes the page of a run that is finished, running or broken off.
 
   Args:
     workdir: its folder.
+    seconds: of the whole run; those of its summary by default.
 
   Returns:
     The page's path.
@@ -64,12 +67,15 @@ def write_report(workdir: epath.Path) -> epath.Path:
   records = records[: len(trace.epochs)]
   sections: dict[str, list[Block]] = {
     "Result": _result(
-      config, records, trace, _seconds(workdir, records[-1]["step"])
+      config,
+      records,
+      trace,
+      seconds or _seconds(workdir, records[-1]["step"]),
     ),
     "Curves": [
       _pictures(
         [figures.curves(records, trace, [t]) for t in figures.CURVES],
-        "Dotted: resets. Shaded: collapsed.",
+        f"{_resets(trace)} Shaded: collapsed.",
       )
     ],
     "Generalisation gap": [
@@ -163,6 +169,12 @@ def _result(
       " kernel that skips zeros could save at most."
     ),
   ]
+
+
+def _resets(trace: Trace) -> str:
+  if trace.budget.resets <= figures.MOST_MARKS:
+    return "Dotted: resets."
+  return f"{trace.budget.resets:,} resets are too many to mark."
 
 
 def _seconds(workdir: epath.Path, step: int) -> float | None:

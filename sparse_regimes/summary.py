@@ -177,8 +177,8 @@ def summarize(
     if sites["dense"]
     else [],
     "skipped_steps": journal.skipped,
-    # Unknown, and 0 here, if nothing but evaluations was left to do.
-    "images_per_second": float(np.median(rates)) if rates else 0.0,
+    # Unknown if no epoch was trained whole, between two evaluations.
+    "images_per_second": float(np.median(rates)) if rates else None,
     "seconds": journal.seconds,
     **environment(),
   }
@@ -203,10 +203,11 @@ def _processors() -> int:
 
 def describe_summary(summary: dict[str, Any], workdir: epath.Path) -> str:
   """The end of a run, for a person."""
+  pace = summary["images_per_second"]
+  pace = "" if pace is None else f", {pace:.0f} images/s"
   return (
     f"\nfinished in {format_seconds(summary['seconds'])}:"
-    f" {summary['epochs']} epochs, {summary['steps']:,} steps,"
-    f" {summary['images_per_second']:.0f} images/s\n"
+    f" {summary['epochs']} epochs, {summary['steps']:,} steps{pace}\n"
     f"  budget        {summary['compressions']} compressions,"
     f" {summary['resets']} resets, lowest keep ratio"
     f" {summary['lowest_keep_ratio']:.3f}, last"

@@ -188,6 +188,8 @@ def train(
 
     # --- Reports ------------------------------------------------------------
     if processes.is_first():
+      # Of a run that diverged, or was shorter, and goes on.
+      (workdir / summary.SUMMARY_FILE).unlink(missing_ok=True)
       command = {"command": shlex.join(sys.orig_argv)}
       write(
         workdir / ENVIRONMENT_FILE,
@@ -234,6 +236,7 @@ def train(
         )
       except NotFinite:
         writer.write([*journal.records, unfinished_record(journal, epoch)])
+        pauses.update_seconds()
         # As far as it came, for tables of many runs.
         _finish(config, workdir, journal, arithmetic, diverged=True)
         raise
@@ -372,15 +375,15 @@ def _finish(
   result = summary.summarize(config, journal, arithmetic)
   result["diverged"] = diverged
   if processes.is_first():
+    if journal.records:
+      if not diverged:
+        # Of a run that had ended before, what was deleted is there again.
+        write_records(workdir, journal.records)
+      Trace.of(journal, arithmetic).write(workdir)
+      _draw_curves(workdir, journal, arithmetic)
+      write_report(workdir, seconds=journal.seconds)
+    # Last: with it a run counts as finished, and nothing of it is missing.
     write(workdir / summary.SUMMARY_FILE, json.dumps(result, indent=2) + "\n")
-    if not journal.records:
-      return result
-    if not diverged:
-      # Of a run that had ended before, what was deleted is there again.
-      write_records(workdir, journal.records)
-    Trace.of(journal, arithmetic).write(workdir)
-    _draw_curves(workdir, journal, arithmetic)
-    write_report(workdir)
   return result
 
 

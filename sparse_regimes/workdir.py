@@ -56,7 +56,7 @@ def check_workdir(path: epath.Path, config: ConfigDict) -> None:
   """
   try:
     if (path / CONFIG_FILE).exists():
-      _check_same(path, config)
+      check_same(path, config)
       with _locked(path):
         return
     for name in _RUN_FILES:
@@ -110,7 +110,7 @@ def open_workdir(path: epath.Path, config: ConfigDict) -> Iterator[None]:
     ) from error
   with _locked(path):
     if (path / CONFIG_FILE).exists():
-      _check_same(path, config)
+      check_same(path, config)
     text = json.dumps(config.to_dict(), indent=2) + "\n"
     try:
       write(path / CONFIG_FILE, text)
@@ -119,8 +119,11 @@ def open_workdir(path: epath.Path, config: ConfigDict) -> Iterator[None]:
     yield
 
 
-def _check_same(path: epath.Path, config: ConfigDict) -> None:
-  """A run goes on with the config it began with, or a longer one."""
+def check_same(path: epath.Path, config: ConfigDict) -> None:
+  """Raises an ``InputError`` if a run here began with another config.
+
+  It goes on with the one it began with, or a longer one.
+  """
   before = configs.flatten(configs.load(os.fspath(path / CONFIG_FILE)))
   now = configs.flatten(config)
   differing = [

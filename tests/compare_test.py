@@ -16,10 +16,12 @@ import paired
 import pytest
 import run_queue
 from command import exit_code
+from etils import epath
 from running import ROOT
 
 from sparse_regimes import config as configs
 from sparse_regimes.errors import InputError
+from sparse_regimes.workdir import open_workdir
 
 SCRIPT = ROOT / "experiments" / "compare.py"
 SMALL = (
@@ -55,8 +57,16 @@ def test_sign_flips_are_counted_exactly(differences):
   assert paired.sign_flip_p(differences) == pytest.approx(expected)
 
 
+def test_sign_flips_do_not_depend_on_the_unit():
+  for unit in (1e-12, 1.0, 1e12):
+    values = unit * np.array([0.1, 0.2, 0.3, 0.4, 0.5])
+    assert paired.sign_flip_p(values) == 0.0625
+  # 0.1 + 0.2 - 0.3 is not 0 in binary: as far from 0 as its negative.
+  assert paired.sign_flip_p([0.1, 0.2, -0.3]) == 1
+
+
 @pytest.mark.parametrize(
-  "text", ["", "0", "-1", "1.5", "a", "1,1", "1,,2", "1;2"]
+  "text", ["", "0", "-1", "1.5", "a", "1,1", "1,,2", "1;2", "999999999"]
 )
 def test_seeds_that_do_not_parse(text):
   with pytest.raises(InputError, match="--seeds must be"):
@@ -170,6 +180,40 @@ def test_a_folder_of_another_run_is_refused(tmp_path, capsys):
   arguments = ["--configs=smoke", "--seeds=1", f"--out={tmp_path}"]
   assert exit_code(lambda: compare.compare(arguments)) == 2
   assert "model.norm (was 'bn', now 'rms')" in capsys.readouterr().err
+
+
+def test_a_summary_of_another_config_does_not_count(tmp_path, capsys):
+  # Another queue may have trained it since this one began.
+  (run,) = run_queue.make_runs(["smoke"], [0], tmp_path, ["train.epochs=3"])
+  run.workdir.mkdir(parents=True)
+  (run.workdir / "summary.json").write_text(json.dumps(summary(0.5, 0)))
+  config = run.load().to_dict()
+  (run.workdir / "config.json").write_text(json.dumps(config))
+  assert run.summary()["final_test_dense_accuracy"] == 0.5
+  config["optimizer"]["learning_rate"] = 0.07
+  (run.workdir / "config.json").write_text(json.dumps(config))
+  assert exit_code(lambda: bool(run.summary())) == 2
+  assert "learning_rate (was 0.07, now" in capsys.readouterr().err
+
+
+def test_one_in_use_must_be_of_this_config_too(tmp_path, capsys):
+  config = configs.load("smoke", ["optimizer.learning_rate=0.07", "seed=0"])
+  arguments = ["--configs=smoke", "--seeds=1", f"--out={tmp_path}"]
+  with open_workdir(epath.Path(tmp_path / "smoke" / "seed0"), config):
+    assert exit_code(lambda: compare.compare(arguments)) == 2
+  assert "learning_rate (was 0.07, now" in capsys.readouterr().err
+
+
+def test_one_that_diverged_may_go_on(tmp_path):
+  own = ["train.epochs=3"]
+  (run,) = run_queue.make_runs(["smoke"], [0], tmp_path, own)
+  run.workdir.mkdir(parents=True)
+  content = summary(0.1, 0, epochs=1, diverged=True, images_per_second=None)
+  (run.workdir / "summary.json").write_text(json.dumps(content))
+  assert math.isnan(run.summary()["images_per_second"])
+  own.append("train.on_nonfinite=skip")
+  (run,) = run_queue.make_runs(["smoke"], [0], tmp_path, own)
+  assert run.summary() is None
 
 
 def test_a_run_that_fails_is_named_and_the_others_go_on(

@@ -55,6 +55,19 @@ def test_rollback_goes_back_to_the_last_healthy_reset_once():
   np.testing.assert_allclose(again, good, atol=1e-6)
 
 
+def test_a_rollback_wants_a_watched_controller():
+  tx = rollback(sgd(1.0))
+  params = {"w": jnp.ones(2)}
+  unwatched = controllers.constant(1.0)
+  with pytest.raises(ValueError, match="must be that of controllers.watched"):
+    tx.update(
+      params,
+      tx.init(params),
+      params,
+      controller_state=unwatched.init(),
+    )
+
+
 def test_a_rollback_goes_with_projections():
   params = {
     "norm": {"scale": jnp.ones(2), "bias": jnp.ones(2)},

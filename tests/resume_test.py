@@ -50,6 +50,22 @@ def test_more_epochs_go_on_from_the_last(tmp_path, undisturbed):
   assert [r["epoch"] for r in records_of(workdir)] == [1, 2, 3]
 
 
+def test_the_summary_comes_last(tmp_path, undisturbed):
+  written = {
+    name: (undisturbed / name).stat().st_mtime_ns
+    for name in ("summary.json", "trace.json", "curves.png", "report.html")
+  }
+  assert max(written, key=written.get) == "summary.json"
+  # Killed before that, the run is not taken for finished.
+  workdir = tmp_path / "run"
+  shutil.copytree(undisturbed, workdir)
+  for name in ("summary.json", "report.html"):
+    (workdir / name).unlink()
+  run(workdir, "--config.train.epochs=2")
+  assert "total time" in (workdir / "report.html").read_text()
+  assert (workdir / "summary.json").exists()
+
+
 def test_a_log_without_checkpoints_is_not_overwritten(tmp_path, undisturbed):
   workdir = tmp_path / "run"
   shutil.copytree(undisturbed, workdir)

@@ -17,6 +17,7 @@ import run_queue
 import sweep
 from command import exit_code
 from etils import epath
+from optuna.trial import TrialState
 from running import ROOT
 
 from sparse_regimes import config as configs
@@ -44,6 +45,8 @@ def error_of(command, arguments, capsys):
     ("optimizer.milestones:1:2", "no number or name 'optimizer.milestones'"),
     ("optimizer.momentum:0.1:1.5", "optimizer.momentum must be in [0, 1)"),
     ("model.norm=rms|batch", "model.norm must be one of"),
+    ("seed:1:5", "seed is the same for every trial"),
+    ("data.evaluate_on=test|validation", "is always validation"),
   ],
 )
 def test_fields_that_cannot_be_searched(tmp_path, capsys, fields, message):
@@ -60,7 +63,8 @@ def test_fields_that_cannot_be_searched(tmp_path, capsys, fields, message):
 
 def test_a_search_of_other_fields_is_refused(tmp_path, capsys):
   arguments = ["--config=smoke", "--trials=1", f"--out={tmp_path}"]
-  args = [*arguments, "--fields=seed:1:5", "--minutes=0.000001"]
+  field = "controller.tighten_pct:0.01:0.2"
+  args = [*arguments, f"--fields={field}", "--minutes=0.000001"]
   assert exit_code(lambda: sweep.sweep(args)) == 4
   capsys.readouterr()
   code, line = error_of(
@@ -198,6 +202,39 @@ def test_out_of_time_a_trial_is_put_back(monkeypatch, tmp_path):
   assert states(tmp_path) == [("complete", "2")]
   folders = [p for p in (tmp_path / "out").iterdir() if p.is_dir()]
   assert [p.name for p in folders] == ["trial0"]
+
+
+def test_a_trial_is_put_back_once_and_with_its_values(monkeypatch, tmp_path):
+  field = sweep.Field("optimizer.learning_rate", 0.01, 1.0, log=True)
+  study = sweep.open_study(
+    argparse.Namespace(config="smoke", out=tmp_path), [field], []
+  )
+  trial, claim = sweep.ask(study, tmp_path, 1, seed=0)
+  claim.close()
+  value = field.suggest(trial)
+  # Killed after it was queued again, before it was told of.
+  with monkeypatch.context() as patch:
+    patch.setattr(study, "tell", lambda *_, **__: os.kill(os.getpid(), 2))
+    with pytest.raises(KeyboardInterrupt):
+      sweep.put_back(study, study.get_trials()[0])
+  for _ in range(2):
+    # Killed before its values were asked for: they are known all the same.
+    trial, claim = sweep.ask(study, tmp_path, 1, seed=0)
+    claim.close()
+    assert trial.user_attrs[sweep.FOLDER] == "trial0"
+  assert field.suggest(trial) == value
+  assert not study.get_trials(states=(TrialState.WAITING,))
+
+
+def test_an_out_below_a_file_is_a_line(tmp_path, capsys):
+  (tmp_path / "file").write_text("")
+  code, line = error_of(
+    sweep.sweep,
+    ["--config=smoke", f"--fields={FIELDS}", f"--out={tmp_path}/file/out"],
+    capsys,
+  )
+  assert code == 2
+  assert "a file is in the way" in line
 
 
 def test_searches_side_by_side_do_not_draw_alike(tmp_path):
