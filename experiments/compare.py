@@ -93,10 +93,10 @@ def table(results: Results, baseline: str) -> list[dict[str, str]]:
     row = {"arm": arm, "seeds": str(len(summaries))}
     if summaries:
       for name, measure in MEASURES.items():
-        row[name] = _cell(name, [*map(measure, summaries.values())])
+        row[name] = cell(name, [*map(measure, summaries.values())])
     differences = paired_differences(results, arm, baseline)
     if differences:
-      row[f"minus {baseline}"] = _cell("difference", differences)
+      row[f"minus {baseline}"] = cell("difference", differences)
       row["p"] = _number(sign_flip_p(differences), 4)
     rows.append(row)
   return rows
@@ -142,7 +142,8 @@ def columns(baseline: str) -> list[str]:
   return ["arm", "seeds", first, f"minus {baseline}", "p", *rest]
 
 
-def _cell(name: str, values: Sequence[float]) -> str:
+def cell(name: str, values: Sequence[float]) -> str:
+  """Of a table: mean and standard deviation; with its interval if primary."""
   value = estimate(values)
   # Of one that diverged at once little is known.
   known = f" (n = {value.n})" if value.n < len(values) else ""

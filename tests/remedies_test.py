@@ -59,7 +59,7 @@ def test_a_rollback_wants_a_watched_controller():
   tx = rollback(sgd(1.0))
   params = {"w": jnp.ones(2)}
   unwatched = controllers.constant(1.0)
-  with pytest.raises(ValueError, match="must be that of controllers.watched"):
+  with pytest.raises(ValueError, match="must be that of controllers"):
     tx.update(
       params,
       tx.init(params),

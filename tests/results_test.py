@@ -4,6 +4,7 @@ import csv
 import json
 from pathlib import Path
 
+import compare
 import numpy as np
 import pytest
 from paired import estimate, sign_flip_p
@@ -62,6 +63,26 @@ def test_the_cpu_scale_table_follows_from_the_runs():
     # What the text says of it.
     if arm in ("cpu_strategy1", "cpu_strategy2", "cpu_random"):
       assert f"{abs(got.mean):.4f}" in page.partition("| arm |")[0]
+
+
+def test_every_cell_of_the_cpu_scale_table_follows_from_the_runs():
+  values = {}
+  with open(CPU_SCALE / "runs.csv") as file:
+    for row in csv.DictReader(file):
+      for name in compare.MEASURES:
+        values.setdefault((row["arm"], name), []).append(float(row[name]))
+  for page in ("README.md", "table.md"):
+    text = (CPU_SCALE / page).read_text()
+    header, _, *lines = [s for s in text.splitlines() if s.startswith("| ")]
+    names = header.strip("| ").split(" | ")
+    told = set()
+    for line in lines[: len(runs_of(CPU_SCALE))]:
+      arm, *cells = line.strip("|").split("|")
+      for name, text in zip(names[1:], cells, strict=True):
+        if name in compare.MEASURES:
+          assert text.strip() == compare.cell(name, values[arm.strip(), name])
+          told.add((arm.strip(), name))
+    assert told == set(values)
 
 
 LABELS = {
