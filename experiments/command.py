@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NoReturn
 
+import jax
 from run_queue import Interrupted
 
 from sparse_regimes.errors import InputError
@@ -73,6 +74,8 @@ def state(done: int, total: int) -> str:
 
 def exit_code(command: Callable[[], int]) -> int:
   """Runs a command; what went wrong is a line and a code."""
+  # Only one process can have a TPU: it is for those that train.
+  jax.config.update("jax_platforms", "cpu")
   try:
     return command()
   except InputError as error:

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib.figure
+from arms_and_seeds import Run, make_runs, parse_seeds
 from command import (
   Parser,
   check_jobs,
@@ -36,7 +37,7 @@ from command import (
 from etils import epath
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from paired import Estimate, estimate, sign_flip_p
-from run_queue import Run, make_runs, parse_seeds, train_all
+from run_queue import run_all
 
 from sparse_regimes import config as configs
 from sparse_regimes import figures
@@ -282,7 +283,7 @@ def compare(argv: Sequence[str] | None = None) -> int:
   collect(runs)
   command = typed("compare.py", argv)
   try:
-    finished = train_all(runs, jobs=args.jobs, minutes=args.minutes)
+    finished = run_all(runs, jobs=args.jobs, minutes=args.minutes)
   finally:
     print(write_all(args.out, runs, baseline, command))
     print(f"written     table.md, compare.html and more in {args.out}")

@@ -25,16 +25,15 @@ the folder. Exits as ``compare.py`` does.
 """
 
 import argparse
-import contextlib
-import functools
+import dataclasses
 import math
-import signal
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
+from arms_and_seeds import Run, make_runs, parse_seeds
 from command import (
   Parser,
   check_jobs,
@@ -46,7 +45,7 @@ from command import (
   typed,
 )
 from etils import epath
-from run_queue import Interrupted, Run, make_runs, parse_seeds, train_all
+from run_queue import run_all
 from studies import MEASURES, NOTE, STUDIES, Measured, draw, rows_of, table
 
 from sparse_regimes import config as configs
@@ -54,8 +53,6 @@ from sparse_regimes.checkpoint import FOLDER
 from sparse_regimes.errors import InputError, one_of
 from sparse_regimes.files import write
 from sparse_regimes.measures import MEASURES_FILE, read_measures
-from sparse_regimes.over_epochs import measure_run
-from sparse_regimes.pace import format_seconds
 from sparse_regimes.past_run import kept_epochs
 
 # Every epoch is measured, so every epoch is kept.
@@ -84,7 +81,7 @@ def write_all(
   out = epath.Path(folder)
   out.mkdir(parents=True, exist_ok=True)
   write(out / f"{name}.md", f"{how_far}\n\n{text}\n{NOTE}\n\n`{command}`\n")
-  names = ["arm", "seed", "epoch", "keep_ratio", *MEASURES]
+  names = ["arm", "seed", "epoch", *MEASURES]
   lines = csv_text([names, *rows_of(study, measured)])
   write(out / f"{name}.csv", lines)
   if done:
@@ -92,93 +89,93 @@ def write_all(
   return f"{how_far}\n{text}"
 
 
-@contextlib.contextmanager
-def interruptible() -> Iterator[None]:
-  """A SIGTERM is told of as a ^C is; what is measured is kept."""
+@dataclasses.dataclass(frozen=True)
+class Measurement(Run):
+  """To measure a run that is trained, of so many images of either split."""
 
-  def interrupt(number: int, _: Any) -> None:
-    raise Interrupted(number)
+  num_images: int = 256
 
-  before = signal.signal(signal.SIGTERM, interrupt)
-  try:
-    yield
-  finally:
-    signal.signal(signal.SIGTERM, before)
+  @classmethod
+  def of(cls, run: Run, num_images: int) -> Self:
+    """Of a run."""
+    fields = {f.name: getattr(run, f.name) for f in dataclasses.fields(run)}
+    return cls(**fields, num_images=num_images)
 
+  @property
+  def command(self) -> list[str]:
+    """Of the process that measures it, or goes on with it."""
+    return [
+      *(sys.executable, "-u", "-m", "sparse_regimes.main", "--mode=measure"),
+      *(f"--workdir={self.workdir}", f"--num_images={self.num_images}"),
+    ]
 
-def epochs_of(run: Run, num_images: int) -> list[dict[str, Any]] | None:
-  """What is measured of a run's epochs; None unless it is all there."""
-  workdir, summary = epath.Path(run.workdir), run.summary()
-  if summary is None or not (workdir / MEASURES_FILE).exists():
-    return None
-  content = read_measures(workdir)
-  epochs = content["epochs"]
-  whole = epochs[-1]["epoch"] == summary["epochs"]
-  return epochs if whole and content["num_images"] == num_images else None
+  def finished(self) -> bool:
+    """Whether all is measured that the run has."""
+    return self.epochs() is not None
 
+  def epochs_done(self) -> int:
+    """As many as are measured."""
+    return sum(row["epoch"] > 0 for row in self._measured())
 
-def thin(run: Run) -> None:
-  """Deletes a finished run's checkpoints but the last and the best."""
-  workdir, summary = epath.Path(run.workdir), run.summary()
-  assert summary is not None
-  for epoch, number in kept_epochs(workdir).items():
-    if epoch not in (summary["epochs"], summary["best_epoch"]):
-      (workdir / FOLDER / str(number)).rmtree()
+  def epochs(self) -> list[dict[str, Any]] | None:
+    """The epochs' measures; None unless they are there to the last."""
+    summary, rows = self.summary(), self._measured()
+    whole = summary and rows and rows[-1]["epoch"] == summary["epochs"]
+    return rows if whole else None
 
+  def thin(self) -> None:
+    """Deletes a finished run's checkpoints but the last and the best."""
+    workdir, summary = epath.Path(self.workdir), self.summary()
+    assert summary is not None
+    for epoch, number in kept_epochs(workdir).items():
+      if epoch not in (summary["epochs"], summary["best_epoch"]):
+        (workdir / FOLDER / str(number)).rmtree()
 
-def measure_all(runs: Sequence[Run], num_images: int, deadline: float) -> None:
-  """Measures what has an epoch and is not measured yet, while there is time."""
-  left_over = [
-    run
-    for run in runs
-    if (run.summary() or {}).get("epochs")
-    and epochs_of(run, num_images) is None
-  ]
-  started = time.monotonic()
-  for done, run in enumerate(left_over):
-    if time.monotonic() > deadline:
-      break
-    left = ""
-    if done:
-      pace = (time.monotonic() - started) / done
-      left = f", about {format_seconds(pace * (len(left_over) - done))} left"
-    print(
-      f"measure     {run.arm}, seed {run.seed}: run {done + 1} of"
-      f" {len(left_over)}{left}",
-      flush=True,
-    )
-    measure_run(
-      epath.Path(run.workdir),
-      num_images=num_images,
-      log=functools.partial(print, flush=True),
-    )
+  def _measured(self) -> list[dict[str, Any]]:
+    workdir = epath.Path(self.workdir)
+    if not (workdir / MEASURES_FILE).exists():
+      return []
+    content = read_measures(workdir)
+    same = content["num_images"] == self.num_images
+    return content["epochs"] if same else []
 
 
 def train_and_measure(
-  runs: Sequence[Run], arguments: argparse.Namespace, deadline: float
+  runs: Sequence[Run],
+  arguments: argparse.Namespace,
+  deadline: float,
 ) -> list[str]:
   """Does what there is time for; returns what failed."""
   failures = []
-  # Full-size runs are measured, and thinned, before the next ones fill a disk.
-  size = arguments.jobs if arguments.full else len(runs)
-  for first in range(0, len(runs), size):
-    some = runs[first : first + size]
+
+  def run_them(some: Sequence[Run]) -> None:
     minutes = (deadline - time.monotonic()) / 60
     if minutes <= 0:
-      break
+      return
     try:
-      train_all(
+      run_all(
         some,
         jobs=arguments.jobs,
         minutes=0.0 if math.isinf(minutes) else minutes,
       )
     except RuntimeError as error:
       failures.append(str(error))
-    with interruptible():
-      measure_all(some, arguments.num_images, deadline)
-    for run in some if arguments.full else ():
-      if epochs_of(run, arguments.num_images):
-        thin(run)
+
+  # Full-size runs are measured, and thinned, before the next ones fill a disk.
+  size = arguments.jobs if arguments.full else len(runs)
+  for first in range(0, len(runs), size):
+    some = runs[first : first + size]
+    run_them(some)
+    measurements = [
+      Measurement.of(run, arguments.num_images)
+      for run in some
+      if (run.summary() or {}).get("epochs")
+    ]
+    print(f"measure     {len(measurements)} runs that are trained", flush=True)
+    run_them(measurements)
+    for measurement in measurements if arguments.full else ():
+      if measurement.finished():
+        measurement.thin()
   return failures
 
 
@@ -218,7 +215,7 @@ def flat_minima(argv: Sequence[str] | None = None) -> int:
       label: {
         run.seed: epochs
         for run in of_arm
-        if (epochs := epochs_of(run, args.num_images))
+        if (epochs := Measurement.of(run, args.num_images).epochs())
       }
       for label, of_arm in by_label.items()
     }

@@ -21,9 +21,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from arms_and_seeds import Run, make_runs, parse_seeds
 from command import Parser, check_minutes, exit_code, markdown, state, typed
 from etils import epath
-from run_queue import Run, make_runs, parse_seeds, train_all
+from run_queue import run_all
 
 from sparse_regimes import config as configs
 from sparse_regimes.files import write
@@ -123,7 +124,7 @@ def reproduce(argv: Sequence[str] | None = None) -> int:
   runs = make_runs([*PAPER], parse_seeds(args.seeds), args.out, overrides)
   command = typed("reproduce_table.py", argv)
   try:
-    finished = train_all(runs, minutes=args.minutes)
+    finished = run_all(runs, minutes=args.minutes)
   finally:
     print(write_table(args.out, runs, overrides, command))
     print(f"written     table.md and table.json in {args.out}")

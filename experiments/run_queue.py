@@ -2,220 +2,22 @@
 
 import contextlib
 import fcntl
-import functools
-import json
-import math
 import os
-import re
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import IO
 
+from arms_and_seeds import Run
 from etils import epath
 
-from sparse_regimes import config as configs
-from sparse_regimes.errors import InputError
-from sparse_regimes.journal import read_records
 from sparse_regimes.pace import format_seconds
-from sparse_regimes.workdir import (
-  CONFIG_FILE,
-  check_same,
-  check_workdir,
-  in_use,
-)
+from sparse_regimes.workdir import in_use
 
 _SECONDS_BETWEEN_LINES = 30.0
-_NUMBER = (float, int)
-# What tables take from a run's summary.
-_SUMMARY: dict[str, tuple[type, ...]] = {
-  "epochs": (int,),
-  "seed": (int,),
-  "diverged": (bool,),
-  "resets": (int,),
-  "collapses": (list,),
-  "device": (str,),
-  "host": (str,),
-  "versions": (dict,),
-  "final_test_dense_accuracy": _NUMBER,
-  "final_test_sparse_accuracy": _NUMBER,
-  "best_test_dense_accuracy": _NUMBER,
-  "final_train_dense_accuracy": _NUMBER,
-  "lowest_keep_ratio": _NUMBER,
-  "skippable_share_dense": _NUMBER,
-  "skippable_share_sparse": _NUMBER,
-  "images_per_second": _NUMBER,
-  "seconds": _NUMBER,
-}
 _SHARED = {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
-
-
-class Run(NamedTuple):
-  """One config with one seed.
-
-  Attributes:
-    arm: what it is called.
-    config: a config file or the name of a shipped one.
-    seed: of the run.
-    workdir: its folder; what it prints goes to ``WORKDIR.log``.
-    overrides: ``section.field=value`` each.
-  """
-
-  arm: str
-  config: str
-  seed: int
-  workdir: Path
-  overrides: Sequence[str] = ()
-
-  @property
-  def all_overrides(self) -> list[str]:
-    """With the seed."""
-    return [*self.overrides, f"seed={self.seed}"]
-
-  def load(self) -> Any:
-    """The complete config."""
-    return _load(self.config, tuple(self.all_overrides))
-
-  def summary(self) -> dict[str, Any] | None:
-    """What the finished run came to; None if it is not finished.
-
-    One that diverged is, unless it is to go on from there.
-
-    Raises:
-      InputError: if its summary cannot be read, or is of another config.
-    """
-    path = self.workdir / "summary.json"
-    try:
-      summary = json.loads(path.read_bytes())
-      _check_summary(summary)
-    except (FileNotFoundError, NotADirectoryError):
-      return None
-    except (OSError, ValueError, RecursionError) as error:
-      raise InputError(
-        f"{path} must be a run's summary, but cannot be read"
-        f" ({type(error).__name__}: {error}); delete it and the run writes it"
-        " again"
-      ) from error
-    wanted = self.load()
-    if (self.workdir / CONFIG_FILE).exists():
-      check_same(epath.Path(self.workdir), wanted)
-    if summary["diverged"]:
-      ended = wanted.train.on_nonfinite == "stop"
-    else:
-      ended = summary["epochs"] == wanted.train.epochs
-    return summary if ended and summary["seed"] == self.seed else None
-
-  def epochs_done(self) -> int:
-    """As far as its log tells."""
-    path = epath.Path(self.workdir) / "metrics.jsonl"
-    return len(read_records(path)) if path.exists() else 0
-
-
-@functools.cache
-def _load(config: str, overrides: tuple[str, ...]) -> Any:
-  return configs.load(config, overrides)
-
-
-def _check_summary(summary: Any) -> None:
-  if not isinstance(summary, dict):
-    raise ValueError("it is not a JSON object")
-  # Before there was such a thing, a run that diverged left no summary.
-  summary.setdefault("diverged", False)
-  for name, kinds in _SUMMARY.items():
-    value = summary.get(name)
-    unknown = summary.get("epochs") == 0 or name == "images_per_second"
-    if value is None and kinds is _NUMBER and unknown:
-      # It diverged before an evaluation, or trained no epoch in one go.
-      summary[name] = math.nan
-    elif type(value) not in kinds or (
-      isinstance(value, float) and not math.isfinite(value)
-    ):
-      raise ValueError(f"{name} must be {kinds[0].__name__}, got {value!r}")
-
-
-def parse_seeds(text: str) -> list[int]:
-  """Reads a number of seeds, ``5``, or the seeds themselves, ``3,5,8``.
-
-  Example:
-    >>> parse_seeds("3"), parse_seeds("7,9"), parse_seeds("4,")
-    ([0, 1, 2], [7, 9], [4])
-  """
-  if not re.fullmatch(r"\d{1,9}(,\d{1,9})*,?", text):
-    raise InputError(
-      f"--seeds must be a number of seeds or seeds by commas, got {text!r}"
-    )
-  seeds = [int(part) for part in text.split(",") if part]
-  if "," not in text:
-    # A date meant as one seed must not become a list of as many.
-    seeds = list(range(min(seeds[0], 1001)))
-  if not 0 < len(set(seeds)) == len(seeds) <= 1000:
-    raise InputError(
-      f"--seeds must be 1 to 1000 different seeds, got {text!r}; a single seed"
-      " ends with a comma"
-    )
-  return seeds
-
-
-def make_runs(
-  arms: Sequence[str],
-  seeds: Sequence[int],
-  folder: Path,
-  overrides: Sequence[str],
-) -> list[Run]:
-  """All pairs, the seeds one after another, below ``folder/ARM/seedN``.
-
-  Args:
-    arms: configs, each with overrides of its own:
-      ``collapse+optimizer.clip_norm=1.0``.
-    seeds: of each.
-    folder: of them all.
-    overrides: of every run.
-
-  Raises:
-    InputError: for arms of different data or epochs, an arm given twice, or a
-      folder that has something else.
-  """
-  runs = []
-  for seed in seeds:
-    for arm in arms:
-      config, *own = arm.split("+")
-      for override in own:
-        if not override or override.startswith(("seed=", "data.dir=")):
-          raise InputError(
-            "--configs takes CONFIG+section.field=value, without seed and"
-            f" data.dir, got {arm!r}"
-          )
-      name = "+".join([Path(config).stem, *own])
-      workdir = folder / name / f"seed{seed}"
-      runs.append(Run(name, config, seed, workdir, (*overrides, *own)))
-  if len({run.workdir for run in runs}) < len(runs):
-    raise InputError(
-      f"--configs must have different names, got {', '.join(arms)}"
-    )
-  expected: dict[str, Any] = {}
-  for run in runs:
-    config = run.load()
-    for field, value in {
-      **{f"data.{name}": config.data[name] for name in config.data},
-      "eval.num_train": config.eval.num_train,
-      "train.epochs": config.train.epochs,
-    }.items():
-      if field != "data.dir" and expected.setdefault(field, value) != value:
-        raise InputError(
-          f"--configs must agree in {field}, got {expected[field]!r} in"
-          f" {runs[0].arm} and {value!r} in {run.arm}"
-        )
-    if folder.exists() and not folder.is_dir():
-      raise InputError(f"--out must be a folder, got {folder}, a file")
-    workdir = epath.Path(run.workdir)
-    if not in_use(workdir):
-      check_workdir(workdir, config)
-    elif (workdir / CONFIG_FILE).exists():
-      check_same(workdir, config)
-  return runs
 
 
 class Interrupted(BaseException):
@@ -226,17 +28,17 @@ class Interrupted(BaseException):
     self.exit_code = 128 + number
 
 
-def train_all(
+def run_all(
   runs: Sequence[Run],
   *,
   jobs: int = 1,
   minutes: float = 0.0,
   log: Callable[[str], None] = print,
 ) -> bool:
-  """Trains what is not finished, each run in a process of its own.
+  """Does what is not finished, each run in a process of its own.
 
   What is finished is left, what was interrupted goes on, and what another
-  process is training is waited for.
+  process is doing is waited for.
 
   Args:
     runs: in their order.
@@ -252,7 +54,7 @@ def train_all(
     RuntimeError: if a run ended with an error.
   """
   started = time.monotonic()
-  waiting = [run for run in runs if run.summary() is None]
+  waiting = [run for run in runs if not run.finished()]
   log(f"runs        {len(runs) - len(waiting)} of {len(runs)} finished before")
   total = sum(run.load().train.epochs for run in waiting)
   before = sum(run.epochs_done() for run in waiting)
@@ -266,7 +68,7 @@ def train_all(
         if signals or late:
           break
         if not children:
-          waiting = [run for run in waiting if run.summary() is None]
+          waiting = [run for run in waiting if not run.finished()]
         for slot in set(range(jobs)) - set(children):
           run, claim = _next(waiting)
           if run is None or claim is None:
@@ -280,8 +82,8 @@ def train_all(
           if child.poll() is None:
             continue
           del children[slot]
-          # One that diverged has a summary, and counts.
-          if child.returncode and run.summary() is None:
+          # One that diverged is finished, and counts.
+          if child.returncode and not run.finished():
             failed.append(_failure(run, child.returncode))
             log(f"failed      {failed[-1]}")
         progress.tell([run for run, _ in children.values()] or waiting)
@@ -298,7 +100,7 @@ def train_all(
       f"{len(failed)} of {len(runs)} runs failed: {'; '.join(failed)}; the same"
       " command goes on with the others"
     )
-  return all(run.summary() is not None for run in runs)
+  return all(run.finished() for run in runs)
 
 
 class _Progress:
@@ -332,19 +134,19 @@ class _Progress:
 
 
 def _next(waiting: Sequence[Run]) -> tuple[Run | None, IO[bytes] | None]:
-  """The first run that nobody trains and nobody has finished, claimed."""
+  """The first that nobody is at and nobody has finished, claimed."""
   for run in waiting:
     claim = claim_of(run.workdir)
     if claim is None:
       continue
-    if run.summary() is None and not in_use(epath.Path(run.workdir)):
+    if not run.finished() and not in_use(epath.Path(run.workdir)):
       return run, claim
     claim.close()
   return None, None
 
 
 def claim_of(workdir: Path) -> IO[bytes] | None:
-  """The right to train a run, until the file is closed; None if another has it.
+  """The right to a run, until the file is closed; None if another has it.
 
   A run takes its own lock only once JAX is there. A child inherits the claim,
   so that it outlives its parent.
@@ -371,14 +173,9 @@ def start(
     slot: from 0.
     jobs: how many slots there are.
   """
-  command = [
-    *(sys.executable, "-u", "-m", "sparse_regimes.main"),
-    *(f"--config={run.config}", f"--workdir={run.workdir}"),
-    *(f"--config.{override}" for override in run.all_overrides),
-  ]
   with claim, run.workdir.with_suffix(".log").open("ab") as file:
     child = subprocess.Popen(
-      command,
+      run.command,
       stdout=file,
       stderr=subprocess.STDOUT,
       pass_fds=(claim.fileno(),),

@@ -61,6 +61,18 @@ def _of_sites(field: str, at: int | None = None) -> Callable[[Row], float]:
   return value
 
 
+def _log_of_sites(field: str) -> Callable[[Row], float]:
+  """The mean over sites of the logarithm to base 10; NaN if one has none."""
+
+  def value(row: Row) -> float:
+    values = [site[field] for site in row["sites"].values()]
+    if not all(values):
+      return math.nan
+    return float(np.mean(np.log10(values)))
+
+  return value
+
+
 def _of_spectra(field: str) -> Callable[[Row], float]:
   """The mean over the linears before a site."""
 
@@ -81,11 +93,16 @@ def _of_epoch(field: str) -> Callable[[Row], float]:
 
 MEASURES: dict[str, Callable[[Row], float]] = {
   "test accuracy": _of_epoch("test_dense_accuracy"),
+  "keep ratio": _of_epoch("keep_ratio"),
   "active fraction": _of_sites("active"),
   "outside the flat part": _of_sites("derivative"),
   "augmented flatness": _of_sites("flatness"),
   "flatness of second linears": _of_sites("flatness_behind"),
   "weight of sparsity": _of_sites("l0_coefficient"),
+  "log active fraction": _log_of_sites("active"),
+  "log augmented flatness": _log_of_sites("flatness"),
+  "log weight of sparsity": _log_of_sites("l0_coefficient"),
+  "gradient of outputs": _of_sites("output_gradient"),
   "mean squared eta": _of_sites("eta_square"),
   "mean L1 of eta": _of_sites("eta_l1"),
   "gradients above 1e-9": _of_sites("effective", 0),
@@ -93,11 +110,13 @@ MEASURES: dict[str, Callable[[Row], float]] = {
   "gradients above 1e-3": _of_sites("effective", 2),
   "spectral concentration": _of_spectra("ratio"),
   "eigenvalues near zero": _of_spectra("near_zero"),
+  "largest over smallest": _of_spectra("extreme_ratio"),
   "accuracy of the images": _of_epoch("accuracy"),
   "after FGSM": _of_epoch("fgsm_accuracy"),
   "lost to FGSM": lambda row: row["accuracy"] - row["fgsm_accuracy"],
   "sharpness": _of_epoch("sharpness"),
   "trace of the Hessian": _of_epoch("hessian_trace"),
+  "its standard error": _of_epoch("hessian_error"),
 }
 
 
@@ -108,14 +127,15 @@ class Study(NamedTuple):
     arms: configs by label; the first is what others are compared with.
     measures: of ``MEASURES``, columns of the table.
     drawn: those over epochs in the figure.
-    trajectories: whether the figure also has augmented flatness against active
-      fraction.
+    trajectories: site fields drawn against the active fraction.
+    compared: whether the arms are compared with the first.
   """
 
   arms: dict[str, str]
   measures: tuple[str, ...]
   drawn: tuple[str, ...]
-  trajectories: bool = False
+  trajectories: tuple[str, ...] = ()
+  compared: bool = True
 
 
 STUDIES = {
@@ -125,6 +145,7 @@ STUDIES = {
     _SHIFTED,
     ("test accuracy", "outside the flat part", "active fraction"),
     ("outside the flat part", "active fraction"),
+    compared=False,
   ),
   "spectra": Study(
     _BOTH,
@@ -133,9 +154,13 @@ STUDIES = {
   ),
   "flatness": Study(
     _BOTH,
+    (
+      *("log active fraction", "log augmented flatness"),
+      "log weight of sparsity",
+    ),
     ("active fraction", "augmented flatness", "weight of sparsity"),
-    ("active fraction", "augmented flatness", "weight of sparsity"),
-    trajectories=True,
+    trajectories=("flatness", "l0_coefficient"),
+    compared=False,
   ),
   "regimes": Study(
     {
@@ -144,21 +169,29 @@ STUDIES = {
       "random": "cpu_vit+controller.name=random_ratio",
     },
     (
-      *("test accuracy", "active fraction", "augmented flatness"),
-      *("spectral concentration", "sharpness", "trace of the Hessian"),
-      *("accuracy of the images", "lost to FGSM"),
+      *("test accuracy", "keep ratio", "active fraction"),
+      *("augmented flatness", "spectral concentration", "sharpness"),
+      *("trace of the Hessian", "accuracy of the images", "lost to FGSM"),
     ),
-    ("active fraction", "augmented flatness", "sharpness", "lost to FGSM"),
+    (
+      *("keep ratio", "active fraction", "augmented flatness"),
+      *("spectral concentration", "sharpness", "lost to FGSM"),
+    ),
   ),
 }
 NOTE = (
-  "Last epoch, dense. Mean over seeds ± standard deviation, and what it was"
-  " before the first step (accuracy was not measured there); below it the"
-  " difference to the first arm, paired by seed, its 95 % t-interval and the p"
-  " of the sign-flip test, which for n seeds cannot fall below 2^(1-n)."
-  " Measures of sites and of first linears are means over the network."
+  "Last epoch, dense. Mean over seeds ± standard deviation; below it what"
+  " training changed since before the first step (accuracy was not measured"
+  " there), and the difference to the first arm, both paired by seed, with a"
+  " 95 % t-interval and the p of the sign-flip test, which for n seeds cannot"
+  " fall below 2^(1-n). Measures of sites and of first linears are means over"
+  " the network; log: to base 10, before the mean."
 )
 
+_AXES = {
+  "flatness": "Augmented flatness",
+  "l0_coefficient": "Weight of sparsity",
+}
 Measured = dict[str, dict[int, list[dict[str, Any]]]]
 
 
@@ -174,7 +207,7 @@ def values_of(
 def table(
   study: Study, measured: Measured
 ) -> tuple[list[str], list[list[str]]]:
-  """Header and cells: a row an arm, and one for its difference to the first."""
+  """Header and cells: an arm, what training changed, and the first arm's."""
   first = next(iter(study.arms))
   last = max(
     (rows[-1]["epoch"] for runs in measured.values() for rows in runs.values()),
@@ -188,17 +221,17 @@ def table(
     seeds = str(len(measured[label]))
     if early:
       seeds += f", {early} ended early"
-    row, below = [label, seeds], [f"minus {first}", ""]
+    row = [label, seeds]
+    changed, below = ["since the start", ""], [f"minus {first}", ""]
     for name in study.measures:
       values = values_of(measured, label, name)
       before = values_of(measured, label, name, at=0)
-      row.append(_mean([*values.values()]) + _from([*before.values()]))
       other = values_of(measured, first, name)
-      below.append(
-        _difference([values[s] - other[s] for s in values if s in other])
-      )
-    cells.append(row)
-    if label != first:
+      row.append(_mean([*values.values()]))
+      changed.append(_difference(values, before))
+      below.append(_difference(values, other))
+    cells += [row, changed]
+    if study.compared and label != first:
       cells.append(below)
   return ["arm", "seeds", *study.measures], cells
 
@@ -206,30 +239,30 @@ def table(
 def _mean(values: Sequence[float]) -> str:
   found = estimate(values)
   text = f"{found.mean:.4g}"
-  return text + (f" ± {found.sd:.2g}" if found.n > 1 else "")
+  text += f" ± {found.sd:.2g}" if found.n > 1 else ""
+  # One that cannot be measured, such as the weight of a dead site.
+  return text + (f" (n = {found.n})" if found.n < len(values) else "")
 
 
-def _from(values: Sequence[float]) -> str:
-  mean = estimate(values).mean
-  return "" if math.isnan(mean) else f", from {mean:.4g}"
-
-
-def _difference(values: Sequence[float]) -> str:
-  if not values:
+def _difference(
+  values: Mapping[int, float], others: Mapping[int, float]
+) -> str:
+  """Of the seeds that both have."""
+  pairs = [values[seed] - others[seed] for seed in values if seed in others]
+  found = estimate(pairs)
+  if not found.n:
     return ""
-  found = estimate(values)
   text = f"{found.mean:+.3g}"
   if found.n > 1:
-    p = sign_flip_p(values)
+    p = sign_flip_p(pairs)
     text += f" [{found.low:.3g}, {found.high:.3g}], p {p:.3g}"
-  return text
+  return text + (f" (n = {found.n})" if found.n < len(pairs) else "")
 
 
 def rows_of(study: Study, measured: Measured) -> list[list[Any]]:
   """Every epoch of every run, for the CSV."""
   return [
-    [label, seed, row["epoch"], row["keep_ratio"]]
-    + [MEASURES[name](row) for name in MEASURES]
+    [label, seed, row["epoch"]] + [MEASURES[name](row) for name in MEASURES]
     for label in study.arms
     for seed, rows in sorted(measured[label].items())
     for row in rows
@@ -238,7 +271,7 @@ def rows_of(study: Study, measured: Measured) -> list[list[Any]]:
 
 def draw(study: Study, measured: Measured) -> bytes:
   """Means over seeds by epoch, with the range of the seeds."""
-  count = len(study.drawn) + study.trajectories
+  count = len(study.drawn) + len(study.trajectories)
   figure, axes = figures.panels(count, height=3.4)
   for ax in axes[count:]:
     ax.axis("off")
@@ -258,13 +291,14 @@ def draw(study: Study, measured: Measured) -> bytes:
     if name in ("augmented flatness", "weight of sparsity"):
       ax.set_yscale("log")
   axes[0].legend(fontsize=8, loc="best", framealpha=0.7)
-  if study.trajectories:
-    ax = axes[len(study.drawn)]
+  behind = axes[len(study.drawn) :]
+  for ax, field in zip(behind, study.trajectories, strict=False):
     for label in labels:
-      _draw_trajectories(ax, measured[label], styles[label])
+      _draw_trajectories(ax, field, measured[label], styles[label])
     ax.set_title("Every site and seed, from ○ to ●", fontsize=12)
     ax.set_xlabel("Active fraction", fontsize=11)
-    ax.set_ylabel("Augmented flatness", fontsize=11)
+    ax.set_ylabel(_AXES[field], fontsize=11)
+    ax.set_xscale("log")
     ax.set_yscale("log")
   return figures.png(figure, 120)
 
@@ -288,12 +322,16 @@ def _draw_over_epochs(
 
 
 def _draw_trajectories(
-  ax: Axes, runs: Mapping[int, Sequence[Row]], style: Mapping[str, Any]
+  ax: Axes,
+  field: str,
+  runs: Mapping[int, Sequence[Row]],
+  style: Mapping[str, Any],
 ) -> None:
   for rows in runs.values():
     for site in rows[0]["sites"]:
       active = [row["sites"][site]["active"] for row in rows]
-      flat = [row["sites"][site]["flatness"] for row in rows]
-      ax.plot(active, flat, lw=0.9, alpha=0.7, **style)
-      ax.plot(active[0], flat[0], "o", ms=4, mfc="w", mec=style["color"])
-      ax.plot(active[-1], flat[-1], "o", ms=4, color=style["color"])
+      # null where nothing is active
+      values = [row["sites"][site][field] or math.nan for row in rows]
+      ax.plot(active, values, lw=0.9, alpha=0.7, **style)
+      ax.plot(active[0], values[0], "o", ms=4, mfc="w", mec=style["color"])
+      ax.plot(active[-1], values[-1], "o", ms=4, color=style["color"])

@@ -31,13 +31,13 @@ from typing import IO, Any, NamedTuple
 
 import numpy as np
 import optuna
+from arms_and_seeds import Run
 from command import Parser, check_minutes, exit_code
 from etils import epath
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, Trial, TrialState
 from run_queue import (
   Interrupted,
-  Run,
   claim_of,
   last_line,
   signals_seen,

@@ -2,7 +2,7 @@
 
 import statistics
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from typing import Any
 
 from etils import epath
@@ -37,7 +37,8 @@ def measure_run(
 ) -> dict[str, Any]:
   """Measures a run, dense, before its first step and after its epochs.
 
-  A run keeps its latest ``checkpoint.keep`` epochs, and the best. What it began
+  It computes in float32, unless the config says otherwise. A run keeps its
+  latest ``checkpoint.keep`` epochs, and the best. What it began
   with is made again from its seed (epoch 0), unless it began with another run.
   Sparsity,
   flatness and sharpness are those of the first training images, robustness that
@@ -65,8 +66,9 @@ def measure_run(
     for the last.
 
   Raises:
-    InputError: if it is no run or has no checkpoint of an epoch's end, or for a
-      number that is out of range.
+    InputError: if it is no run or has no checkpoint of an epoch's end, for a
+      number that is out of range, or if epochs that are no longer there were
+      measured with other settings.
   """
   for name, number, least in (
     ("--num_images", num_images, 1),
@@ -80,7 +82,11 @@ def measure_run(
     raise InputError(
       f"--workdir must hold a checkpoint of an epoch's end, got {workdir}"
     )
-  content = _begun(workdir, {"num_images": num_images, "config": [*overrides]})
+  if config.model.dtype == "auto":
+    # Sharpness is the difference of two losses that are nearly equal.
+    config.model.dtype = "float32"
+  settings = {"num_images": num_images, "config": [*overrides]}
+  content = _begun(workdir, settings, kept)
   rows = {row["epoch"]: row for row in content["epochs"]}
   if content.get("hessian_samples", hessian_samples) != hessian_samples:
     rows.pop(config.train.epochs, None)
@@ -129,11 +135,26 @@ def measure_run(
   return content
 
 
-def _begun(workdir: epath.Path, settings: dict[str, Any]) -> dict[str, Any]:
-  if (workdir / MEASURES_FILE).exists():
-    content = read_measures(workdir)
-    if settings.items() <= content.items():
-      return content
+def _begun(
+  workdir: epath.Path, settings: Mapping[str, Any], kept: Container[int]
+) -> dict[str, Any]:
+  """The content so far; empty if that was measured with other settings."""
+  path = workdir / MEASURES_FILE
+  if not path.exists():
+    return {**settings, "epochs": []}
+  content = read_measures(workdir)
+  differing = [n for n in settings if settings[n] != content.get(n)]
+  if not differing:
+    return content
+  gone = [row["epoch"] for row in content["epochs"]]
+  gone = [epoch for epoch in gone if epoch and epoch not in kept]
+  if gone:
+    name = differing[0]
+    raise InputError(
+      f"--{name} must be {content.get(name)!r}, as in {path}, got"
+      f" {settings[name]!r}: {len(gone)} epochs that it has are no longer there"
+      " to be measured anew; move it away if they are not needed"
+    )
   return {**settings, "epochs": []}
 
 

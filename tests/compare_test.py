@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 
+import arms_and_seeds
 import compare
 import numpy as np
 import paired
@@ -31,7 +32,7 @@ SMALL = (
 )
 
 
-@pytest.mark.parametrize("module", [paired, run_queue])
+@pytest.mark.parametrize("module", [paired, arms_and_seeds])
 def test_examples(module):
   failures, tried = doctest.testmod(module)
   assert failures == 0
@@ -70,7 +71,7 @@ def test_sign_flips_do_not_depend_on_the_unit():
 )
 def test_seeds_that_do_not_parse(text):
   with pytest.raises(InputError, match="--seeds must be"):
-    run_queue.parse_seeds(text)
+    arms_and_seeds.parse_seeds(text)
 
 
 def summary(accuracy, seed, **values):
@@ -98,7 +99,7 @@ def summary(accuracy, seed, **values):
 def test_the_table_pairs_by_seed(tmp_path):
   (tmp_path / "other.py").write_text((ROOT / "configs/smoke.py").read_text())
   arms = ["smoke", str(tmp_path / "other.py")]
-  runs = run_queue.make_runs(arms, [0, 1, 2], tmp_path / "out", [])
+  runs = arms_and_seeds.make_runs(arms, [0, 1, 2], tmp_path / "out", [])
   accuracy = {"smoke": [0.5, 0.6, 0.7], "other": [0.55, 0.66]}
   for run in runs:
     if run.seed < len(accuracy[run.arm]):
@@ -184,7 +185,9 @@ def test_a_folder_of_another_run_is_refused(tmp_path, capsys):
 
 def test_a_summary_of_another_config_does_not_count(tmp_path, capsys):
   # Another queue may have trained it since this one began.
-  (run,) = run_queue.make_runs(["smoke"], [0], tmp_path, ["train.epochs=3"])
+  (run,) = arms_and_seeds.make_runs(
+    ["smoke"], [0], tmp_path, ["train.epochs=3"]
+  )
   run.workdir.mkdir(parents=True)
   (run.workdir / "summary.json").write_text(json.dumps(summary(0.5, 0)))
   config = run.load().to_dict()
@@ -206,13 +209,13 @@ def test_one_in_use_must_be_of_this_config_too(tmp_path, capsys):
 
 def test_one_that_diverged_may_go_on(tmp_path):
   own = ["train.epochs=3"]
-  (run,) = run_queue.make_runs(["smoke"], [0], tmp_path, own)
+  (run,) = arms_and_seeds.make_runs(["smoke"], [0], tmp_path, own)
   run.workdir.mkdir(parents=True)
   content = summary(0.1, 0, epochs=1, diverged=True, images_per_second=None)
   (run.workdir / "summary.json").write_text(json.dumps(content))
   assert math.isnan(run.summary()["images_per_second"])
   own.append("train.on_nonfinite=skip")
-  (run,) = run_queue.make_runs(["smoke"], [0], tmp_path, own)
+  (run,) = arms_and_seeds.make_runs(["smoke"], [0], tmp_path, own)
   assert run.summary() is None
 
 

@@ -10,8 +10,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import studies
 from command import exit_code
 from etils import epath
+from paired import estimate
 
 from sparse_regimes import analysis, factory
 from sparse_regimes import config as configs
@@ -174,7 +176,13 @@ def test_what_is_measured_is_not_measured_again(copied):
   trace = once["epochs"][-1]["hessian_trace"]
   assert trace != again["epochs"][-1]["hessian_trace"]
   assert once["epochs"][-1]["hessian_error"] is None
-  # Of other images it is another measure.
+  # Of other images it is another measure, if all can be measured again.
+  number = kept_epochs(copied)[1]
+  folder = copied / "checkpoints" / str(number)
+  folder.rename(copied / "away")
+  with pytest.raises(InputError, match="--num_images must be 32, as in"):
+    measure(copied, num_images=16)
+  (copied / "away").rename(folder)
   other = measure(copied, num_images=16)
   assert other["epochs"][0]["sharpness"] != 123.0
   assert other == read_measures(copied)
@@ -245,24 +253,57 @@ def test_the_flat_part_is_where_the_slope_is_zero(name, shift):
   np.testing.assert_array_equal(slope == 0, (x >= low) & (x <= high))
 
 
+def scaled(rows, before, after):
+  """Measures with other active fractions in the first and the last epoch."""
+  rows = copy.deepcopy(rows)
+  for row, factor in ((rows[0], before), (rows[-1], after)):
+    for site in row["sites"].values():
+      site["active"] *= factor
+  return rows
+
+
 def test_a_study_compares_by_seed(run, tmp_path):
   rows = read_measures(epath.Path(run))["epochs"]
-  study = flat_minima.STUDIES["flatness"]
-  better = copy.deepcopy(rows)
-  for site in better[-1]["sites"].values():
-    site["active"] /= 2
-  first, second = study.arms
-  measured = {first: {0: rows, 1: rows}, second: {0: better, 1: better}}
-  text = flat_minima.write_all(tmp_path, "flatness", measured, 6, "a command")
-  assert text.startswith("PARTIAL: 4 of 6 runs finished")
-  active = np.mean([s["active"] for s in rows[-1]["sites"].values()])
-  before = np.mean([s["active"] for s in rows[0]["sites"].values()])
-  assert f"| {active:.4g} ± 0, from {before:.4g} |" in text
-  assert f"| minus {first} |  | {-active / 2:+.3g} [" in text
-  with open(tmp_path / "flatness.csv") as file:
+  first, second, *others = flat_minima.STUDIES["modules"].arms
+  # Of seed 2 the second arm has nothing, and its seeds are in another order.
+  factors = {
+    first: {0: (1.0, 1.0), 1: (1.1, 1.2), 2: (1.0, 3.0)},
+    second: {1: (1.1, 0.5), 0: (1.0, 0.9)},
+  }
+  measured = {label: {} for label in others} | {
+    label: {seed: scaled(rows, *pair) for seed, pair in by_seed.items()}
+    for label, by_seed in factors.items()
+  }
+  text = flat_minima.write_all(tmp_path, "modules", measured, 6, "a command")
+  assert text.startswith("PARTIAL: 5 of 6 runs finished")
+  start, end = (
+    np.mean([site["active"] for site in rows[i]["sites"].values()])
+    for i in (0, -1)
+  )
+  changed = estimate([0.9 * end - start, 0.5 * end - 1.1 * start])
+  between = estimate([(0.9 - 1.0) * end, (0.5 - 1.2) * end])
+  for name, got in (("since the start", changed), (f"minus {first}", between)):
+    lines = [s for s in text.splitlines() if s.startswith(f"| {name} |")]
+    wanted = f"| {got.mean:+.3g} [{got.low:.3g}, {got.high:.3g}], p 0.5 |"
+    assert wanted in lines[-1]
+  with open(tmp_path / "modules.csv") as file:
     lines = list(csv.DictReader(file))
-  assert len(lines) == 16
-  assert (tmp_path / "flatness.png").stat().st_size > 10_000
+  assert len(lines) == 5 * len(rows)
+  assert (tmp_path / "modules.png").stat().st_size > 10_000
+
+
+def test_logarithms_take_the_identity_of_relu_apart(run):
+  """Active = flatness / (T n weight) at every site, so of the means of logs."""
+  row = copy.deepcopy(read_measures(epath.Path(run))["epochs"][-1])
+  active, flatness, weight = (
+    studies.MEASURES[f"log {name}"](row)
+    for name in ("active fraction", "augmented flatness", "weight of sparsity")
+  )
+  # One token and a width of 16.
+  assert active == pytest.approx(flatness - weight - np.log10(16), abs=1e-5)
+  # A site that is dead has no logarithm, and is not left out in silence.
+  next(iter(row["sites"].values()))["active"] = 0.0
+  assert np.isnan(studies.MEASURES["log active fraction"](row))
 
 
 def test_every_study_can_be_told_of_this_run(run, tmp_path):
@@ -290,8 +331,7 @@ def test_a_study_is_trained_measured_and_thinned(tmp_path, capsys, monkeypatch):
     *("--config.train.epochs=4", "--config.train.batch_size=512"),
     *("--config.eval.batch_size=256", "--config.optimizer.learning_rate=0.01"),
   ]
-  with jax.numpy_dtype_promotion("standard"):
-    assert exit_code(lambda: flat_minima.flat_minima(arguments)) == 0
+  assert exit_code(lambda: flat_minima.flat_minima(arguments)) == 0
   printed = capsys.readouterr().out
   assert "2 of 2 runs finished" in printed
   with open(tmp_path / "small.csv") as file:
@@ -301,8 +341,7 @@ def test_a_study_is_trained_measured_and_thinned(tmp_path, capsys, monkeypatch):
     summary = json.loads((folder / "summary.json").read_text())
     assert set(kept_epochs(epath.Path(folder))) == {4, summary["best_epoch"]}
   # What is there is enough.
-  with jax.numpy_dtype_promotion("standard"):
-    assert exit_code(lambda: flat_minima.flat_minima(arguments)) == 0
+  assert exit_code(lambda: flat_minima.flat_minima(arguments)) == 0
   assert "measured    epoch" not in capsys.readouterr().out
   # Of a run that is measured in part there is no last epoch.
   path = next(tmp_path.glob("*/seed0")) / MEASURES_FILE

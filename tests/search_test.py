@@ -11,9 +11,9 @@ import subprocess
 import sys
 import time
 
+import arms_and_seeds
 import pytest
 import reproduce_table
-import run_queue
 import sweep
 from command import exit_code
 from etils import epath
@@ -312,7 +312,7 @@ def test_a_run_that_diverges_is_no_finished_one(tmp_path):
     *("data.name=cifar10_mini", "train.epochs=2", "model.depth=10"),
     *("train.batch_size=512", "optimizer.learning_rate=1e30"),
   ]
-  (run,) = run_queue.make_runs(["wrn_dense"], [0], tmp_path, overrides)
+  (run,) = arms_and_seeds.make_runs(["wrn_dense"], [0], tmp_path, overrides)
   with pytest.raises(NotFinite):
     train(run.load(), epath.Path(run.workdir), lambda _: None)
   assert reproduce_table.row(run)["state"] == "diverged after epoch 0 of 2"
