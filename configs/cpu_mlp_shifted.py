@@ -36,7 +36,7 @@ def get_config() -> ConfigDict:
 
   config.optimizer = ConfigDict()
   config.optimizer.name = "adam"
-  # Ten times the full size's: there are a thirtieth of its steps.
+  # Adam, where the full size has SGD: there are a sixtieth of its steps.
   config.optimizer.learning_rate = 1e-3
   config.optimizer.reference_batch_size = 0
   config.optimizer.schedule = "constant"

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from sparse_regimes.errors import one_of
+from sparse_regimes.errors import in_range, one_of
 
 Activation = Callable[[jax.Array], jax.Array]
 
@@ -23,11 +23,14 @@ def j_squared_relu(
 
   Args:
     x: real, any shape.
-    linear_above: continue with the slope reached there; None is never. The
-      first version has 4: :math:`5(x - 4) + 12`.
+    linear_above: continue with the slope reached there, at least 0; None is
+      never. The first version has 4: :math:`5(x - 4) + 12`.
 
   Returns:
     The same shape and dtype.
+
+  Raises:
+    ValueError: for a negative ``linear_above``.
 
   Example:
     >>> j_squared_relu(jnp.array([-1.0, 0.0, 1.0, 6.0]))
@@ -41,6 +44,7 @@ def j_squared_relu(
   positive = jax.nn.relu(x)
   if linear_above is None:
     return positive * (1 + 0.5 * positive)
+  in_range("linear_above", linear_above, 0)
   curved = jnp.minimum(positive, linear_above)
   slope = 1 + linear_above
   return curved * (1 + 0.5 * curved) + slope * (positive - curved)
@@ -62,7 +66,8 @@ def mixed_activation(
     second: g.
 
   Returns:
-    The same shape and dtype; f(x) bit for bit at 0 and g(x) at 1.
+    The same shape and dtype; f(x) bit for bit at 0 and g(x) at 1, where both
+    are finite.
 
   Example:
     >>> mixed_activation(jnp.array([-1.0, 1.0]), 0.5)
@@ -100,12 +105,16 @@ def shifted_s(
   Returns:
     The same shape and dtype.
 
+  Raises:
+    ValueError: for a negative ``half_width``.
+
   Example:
     >>> shifted_s(jnp.array([-1.0, 0.5, 3.0]), shift_x=1.0, shift_y=2.0)
     Array([1.5, 2. , 2.5], dtype=float32)
 
   Source: the validation experiment of Peng et al., arXiv 2309.03004.
   """
+  in_range("half_width", half_width, 0)
 
   def s_shape(x: jax.Array) -> jax.Array:
     return base(x - half_width) - base(-x - half_width)

@@ -77,6 +77,13 @@ def hessian_sample(loss: LossFn, params: Any, rng: jax.Array) -> jax.Array:
 
   Returns:
     A scalar whose mean over keys is the trace of the Hessian.
+
+  Example:
+    >>> loss = lambda w: jnp.sum(jnp.array([1.0, 2.0]) * w**2)
+    >>> print(hessian_sample(loss, jnp.ones(2), jax.random.key(0)))
+    6.0
+
+  Source: Hutchinson, Communications in Statistics 18 (1989).
   """
   leaves, tree = jax.tree.flatten(params)
   keys = jax.random.split(rng, len(leaves))
@@ -119,6 +126,8 @@ def hessian_trace(
     ... )
     >>> print(trace, error)
     6.0 0.0
+
+  Source: Hutchinson, Communications in Statistics 18 (1989).
   """
   in_range("num_samples", num_samples, 1)
   sample = jax.jit(lambda params, key: hessian_sample(loss, params, key))

@@ -33,6 +33,8 @@ class Measures(NamedTuple):
     flatness_behind: of the linear behind it.
     l0_coefficient: what ties the share of activations above 0 to ``flatness``
       for ReLU, see :func:`sparse_regimes.analysis.l0_coefficient`.
+
+  Source: Peng et al., arXiv 2309.03004.
   """
 
   active: jax.Array

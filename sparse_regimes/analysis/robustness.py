@@ -61,7 +61,9 @@ def fgsm_accuracy(
   *,
   epsilon: float = 1 / 255,
 ) -> jax.Array:
-  """The share of images still classified rightly after :func:`fgsm`.
+  r"""The share of images still classified rightly after :func:`fgsm`.
+
+  .. math:: \mathrm{mean}_b\, 1(\arg\max f(x'_b) = y_b)
 
   Args:
     classify: as there.
@@ -70,7 +72,21 @@ def fgsm_accuracy(
     epsilon: at least 0.
 
   Returns:
-    float32 scalar.
+    float32 scalar in ``[0, 1]``.
+
+  Raises:
+    ValueError: for a negative ``epsilon``.
+
+  Example:
+    >>> images = jnp.array([[0.5, 0.5]])
+    >>> right = jnp.array([0])
+    >>> for epsilon in (0.0, 0.1):
+    ...   classify = lambda x: x + jnp.array([0.1, 0.0])
+    ...   print(fgsm_accuracy(classify, images, right, epsilon=epsilon))
+    1.0
+    0.0
+
+  Source: Goodfellow et al., arXiv 1412.6572.
   """
   moved = fgsm(classify, images, labels, epsilon=epsilon)
   return jnp.mean(is_correct(classify(moved), labels), dtype=jnp.float32)

@@ -11,11 +11,11 @@ EFFECTIVE = (1e-9, 1e-6, 1e-3)
 
 
 def active_fraction(hidden: jax.Array, *, above: float = 1e-6) -> jax.Array:
-  """The share of activations whose magnitude exceeds ``above``.
+  r"""The share of activations that are not zero: mean :math:`1(|A| > a)`.
 
   Args:
     hidden: A, any shape with at least one entry.
-    above: at least 0.
+    above: a, at least 0.
 
   Returns:
     float32 scalar in ``[0, 1]``; lower is sparser.
@@ -32,9 +32,10 @@ def active_fraction(hidden: jax.Array, *, above: float = 1e-6) -> jax.Array:
 
 
 def outside_flat(pre: jax.Array, low: float, high: float) -> jax.Array:
-  """The share of pre-activations outside the flat part of the activation.
+  r"""The share of pre-activations outside the flat part of the activation.
 
-  There, and only there, its derivative is not zero.
+  There, and only there, its derivative is not zero: mean
+  :math:`1(\sigma'(P) \ne 0)`.
 
   Args:
     pre: P, any shape with at least one entry.
@@ -95,6 +96,8 @@ def gradient_norms(gradient: jax.Array) -> tuple[jax.Array, jax.Array]:
     >>> l1, square = gradient_norms(jnp.array([[3.0, -4.0], [0.0, 0.0]]))
     >>> print(l1, square)
     3.5 12.5
+
+  Source: Peng et al., arXiv 2309.03004.
   """
   gradient = gradient.astype(jnp.float32)
   l1 = jnp.sum(jnp.abs(gradient), axis=-1)
@@ -114,6 +117,8 @@ def mean_norm(gradient: jax.Array) -> jax.Array:
   Example:
     >>> print(mean_norm(jnp.array([[3.0, -4.0], [0.0, 0.0]])))
     2.5
+
+  Source: Peng et al., arXiv 2309.03004.
   """
   square = jnp.sum(jnp.square(gradient.astype(jnp.float32)), axis=-1)
   return jnp.mean(jnp.sqrt(square))

@@ -22,6 +22,8 @@ class Concentration(NamedTuple):
       spectrum. NaN if there are none.
     near_zero: the share of the others.
     extreme_ratio: largest over smallest of those above ``r`` times the mean.
+
+  Source: Peng et al., arXiv 2309.03004.
   """
 
   ratio: float
@@ -41,6 +43,8 @@ def gram_eigenvalues(kernel: jax.Array) -> jax.Array:
   Example:
     >>> gram_eigenvalues(jnp.array([[2.0, 0.0, 0.0], [0.0, 1.0, 0.0]]))
     Array([4., 1., 0.], dtype=float32)
+
+  Source: Peng et al., arXiv 2309.03004.
   """
   d, n = kernel.shape
   values = jnp.linalg.svd(kernel.astype(jnp.float32), compute_uv=False)
@@ -54,7 +58,12 @@ def concentration(
   near_zero: float = 0.1,
   r: float = 0.1,
 ) -> Concentration:
-  """How far apart eigenvalues lie.
+  r"""How far apart eigenvalues lie.
+
+  .. math:: \mathrm{ratio} = \min_{i} \lambda_{(i + m - 1)} / \lambda_{(i)},
+     \qquad m = \lceil \mathrm{share} \cdot k \rceil
+
+  over the k eigenvalues above ``near_zero``, in ascending order.
 
   Args:
     eigenvalues: not negative, ``[n]`` with n at least 1.
@@ -101,6 +110,8 @@ def spectra(params: Any) -> dict[str, Concentration]:
   Example:
     >>> list(spectra({"head": {"kernel": jnp.eye(3), "bias": jnp.ones(3)}}))
     ['head/kernel']
+
+  Source: Peng et al., arXiv 2309.03004.
   """
   return {
     name: concentration(gram_eigenvalues(_matrix(name, leaf)))

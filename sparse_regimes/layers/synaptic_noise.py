@@ -68,7 +68,9 @@ def synaptic_noise(
 
 
 class SynapticNoise(nn.Module):
-  """A dense layer with :func:`synaptic_noise` in training.
+  r"""A dense layer with :func:`synaptic_noise` in training.
+
+  .. math:: y = x W + b + s \lVert x \rVert_2\, \varepsilon
 
   Its parameters are those of ``flax.linen.Dense``; the rng stream is
   ``synapse``, which :func:`sparse_regimes.make_train_step` provides.
@@ -89,6 +91,8 @@ class SynapticNoise(nn.Module):
     ... )
     >>> bool((y[0] != y[1]).all())
     True
+
+  Source: Peng et al., arXiv 2309.03004.
   """
 
   features: int

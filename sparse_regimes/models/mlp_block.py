@@ -155,6 +155,8 @@ def check_block(module: Any) -> None:
   one_of("norm", module.norm, MLP_NORMS)
   one_of("zeroth_bias", module.zeroth_bias, ZEROTH_BIASES)
   in_range("noise", module.noise, 0)
+  in_range("shift_x", module.shift_x, -1e6, 1e6)
+  in_range("shift_y", module.shift_y, -1e6, 1e6)
   in_range("dropout", module.dropout, 0, 1, below=True)
   in_range("mix_steps", module.mix_steps, 0, 2**31 - 1)
   one_of("implementation", module.implementation, (None, *IMPLEMENTATIONS))

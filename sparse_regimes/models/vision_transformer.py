@@ -17,7 +17,10 @@ SIZES = {"Ti": (12, 192, 3), "S": (12, 384, 6), "B": (12, 768, 12)}
 
 
 class VisionTransformer(nn.Module):
-  """ViT by size or by its numbers, for images of any size the patch divides.
+  r"""ViT by size or by its numbers, for images of any size the patch divides.
+
+  .. math:: z \leftarrow z + \mathrm{MHA}(\mathrm{LN}(z)), \quad
+     z \leftarrow z + V \sigma(K\, \mathrm{LN}(z) + b) + c
 
   Patches, learned positions, ``depth`` blocks of attention and MLP, each behind
   a layer norm; the mean over tokens and a linear head. One site a block: the
