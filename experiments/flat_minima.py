@@ -45,7 +45,7 @@ from command import (
   typed,
 )
 from etils import epath
-from run_queue import run_all
+from run_queue import claim_of, run_all
 from studies import MEASURES, NOTE, STUDIES, Measured, draw, rows_of, table
 
 from sparse_regimes import config as configs
@@ -127,16 +127,20 @@ class Measurement(Run):
     """Deletes a finished run's checkpoints but the last and the best."""
     workdir, summary = epath.Path(self.workdir), self.summary()
     assert summary is not None
-    for epoch, number in kept_epochs(workdir).items():
-      if epoch not in (summary["epochs"], summary["best_epoch"]):
-        (workdir / FOLDER / str(number)).rmtree()
+    claim = claim_of(self.workdir)
+    if claim is None:
+      return  # another process does
+    with claim:
+      for epoch, number in kept_epochs(workdir).items():
+        if epoch not in (summary["epochs"], summary["best_epoch"]):
+          (workdir / FOLDER / str(number)).rmtree()
 
   def _measured(self) -> list[dict[str, Any]]:
     workdir = epath.Path(self.workdir)
     if not (workdir / MEASURES_FILE).exists():
       return []
     content = read_measures(workdir)
-    same = content["num_images"] == self.num_images
+    same = content["num_images"] == self.num_images and not content["config"]
     return content["epochs"] if same else []
 
 
@@ -171,7 +175,8 @@ def train_and_measure(
       for run in some
       if (run.summary() or {}).get("epochs")
     ]
-    print(f"measure     {len(measurements)} runs that are trained", flush=True)
+    if measurements and time.monotonic() < deadline:
+      print(f"measure     {len(measurements)} trained runs", flush=True)
     run_them(measurements)
     for measurement in measurements if arguments.full else ():
       if measurement.finished():

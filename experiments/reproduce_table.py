@@ -16,6 +16,7 @@ do.
 """
 
 import json
+import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -78,9 +79,10 @@ def row(run: Run) -> dict[str, Any]:
       "images/s": last["images_per_second"],
     }
   if summary:
+    pace = summary["images_per_second"]
     known |= {
       "resets": summary["resets"],
-      "images/s": summary["images_per_second"],
+      "images/s": None if math.isnan(pace) else pace,
       "time": format_seconds(summary["seconds"]),
       "device": summary["device"],
     }
@@ -101,7 +103,8 @@ def write_table(
   out = epath.Path(folder)
   out.mkdir(parents=True, exist_ok=True)
   content = {"state": how_far, "command": command, "rows": rows}
-  write(out / "table.json", json.dumps(content, indent=2) + "\n")
+  text_of_all = json.dumps(content, indent=2, allow_nan=False)
+  write(out / "table.json", text_of_all + "\n")
   write(out / "table.md", f"{how_far}\n\n{text}\n`{command}`\n")
   return f"{how_far}\n{text}"
 

@@ -74,7 +74,8 @@ def run_all(
           if run is None or claim is None:
             break
           waiting.remove(run)
-          children[slot] = run, start(run, claim, slot, jobs)
+          with claim:
+            children[slot] = run, start(run, claim, slot, jobs)
           log(f"start       {run.arm} seed {run.seed} in {run.workdir}")
         # What is left may be trained by others.
         time.sleep(0.5)
@@ -83,7 +84,7 @@ def run_all(
             continue
           del children[slot]
           # One that diverged is finished, and counts.
-          if child.returncode and not run.finished():
+          if not run.finished():
             failed.append(_failure(run, child.returncode))
             log(f"failed      {failed[-1]}")
         progress.tell([run for run, _ in children.values()] or waiting)
@@ -169,11 +170,11 @@ def start(
 
   Args:
     run: to be trained.
-    claim: of :func:`claim_of`; it is the child's from now on.
+    claim: of :func:`claim_of`; the child has it, too, from now on.
     slot: from 0.
     jobs: how many slots there are.
   """
-  with claim, run.workdir.with_suffix(".log").open("ab") as file:
+  with run.workdir.with_suffix(".log").open("ab") as file:
     child = subprocess.Popen(
       run.command,
       stdout=file,
@@ -199,6 +200,9 @@ def _share(slot: int, jobs: int) -> set[int]:
 
 
 def _failure(run: Run, code: int) -> str:
+  if not code:
+    log = run.workdir.with_suffix(".log")
+    return f"{run.arm} seed {run.seed} ended before its last epoch, see {log}"
   return f"{run.arm} seed {run.seed} ended with {code}: {last_line(run)}"
 
 

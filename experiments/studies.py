@@ -181,10 +181,10 @@ STUDIES = {
 }
 NOTE = (
   "Last epoch, dense. Mean over seeds ± standard deviation; below it what"
-  " training changed since before the first step (accuracy was not measured"
-  " there), and the difference to the first arm, both paired by seed, with a"
-  " 95 % t-interval and the p of the sign-flip test, which for n seeds cannot"
-  " fall below 2^(1-n). Measures of sites and of first linears are means over"
+  " training changed since before the first step (accuracy and Hessian were not"
+  " measured there), and the difference to the first arm, both paired by seed,"
+  " with a 95 % t-interval and the p of the sign-flip test, which for n seeds"
+  " cannot fall below 2^(1-n). Measures of sites and of first linears are means over"
   " the network; log: to base 10, before the mean."
 )
 
@@ -225,7 +225,12 @@ def table(
     changed, below = ["since the start", ""], [f"minus {first}", ""]
     for name in study.measures:
       values = values_of(measured, label, name)
-      before = values_of(measured, label, name, at=0)
+      # A run that goes on from another has no first step of its own.
+      before = {
+        seed: value
+        for seed, value in values_of(measured, label, name, at=0).items()
+        if measured[label][seed][0]["epoch"] == 0
+      }
       other = values_of(measured, first, name)
       row.append(_mean([*values.values()]))
       changed.append(_difference(values, before))

@@ -170,8 +170,9 @@ def ask(
     )
     new = study.ask()
     name = new.user_attrs.get(FOLDER) or f"trial{new.number}"
-    claim = claim_of(folder / name)
-    assert claim is not None  # of a trial that nobody trains
+    # One that was just queued again is about to be let go.
+    while (claim := claim_of(folder / name)) is None:
+      time.sleep(0.05)
     new.set_user_attr(FOLDER, name)
   return new, claim
 
@@ -204,7 +205,6 @@ def run_trial(
     )
     epochs = run.load().train.epochs
   except InputError as error:
-    claim.close()
     raise Failure(str(error)) from error
   child = start(run, claim)
   path = epath.Path(run.workdir) / "metrics.jsonl"
@@ -296,25 +296,27 @@ def sweep(argv: Sequence[str] | None = None) -> int:
           time.sleep(1)
           continue
         trial, claim = asked
-        try:
-          value = run_trial(
-            trial, claim, fields, args, overrides, deadline, seen
-          )
-        except optuna.TrialPruned:
-          study.tell(trial, state=TrialState.PRUNED)
-        except Failure as failure:
-          study.tell(trial, state=TrialState.FAIL)
-          failures.append(f"trial {trial.number}: {failure}")
-          log(f"failed      {failures[-1]}")
-          if len(failures) >= _MOST_FAILURES:
-            raise RuntimeError(
-              f"{len(failures)} trials failed, the last was {failures[-1]}"
-            ) from failure
-        else:
-          if value is None:
-            put_back(study, study.get_trials()[trial.number])
-            break
-          study.tell(trial, value)
+        # Until it is told of, nobody may take the trial for dead.
+        with claim:
+          try:
+            value = run_trial(
+              trial, claim, fields, args, overrides, deadline, seen
+            )
+          except optuna.TrialPruned:
+            study.tell(trial, state=TrialState.PRUNED)
+          except Failure as failure:
+            study.tell(trial, state=TrialState.FAIL)
+            failures.append(f"trial {trial.number}: {failure}")
+            log(f"failed      {failures[-1]}")
+            if len(failures) >= _MOST_FAILURES:
+              raise RuntimeError(
+                f"{len(failures)} trials failed, the last was {failures[-1]}"
+              ) from failure
+          else:
+            if value is None:
+              put_back(study, study.get_trials()[trial.number])
+              break
+            study.tell(trial, value)
         done = len(finished(study))
         pace = (time.monotonic() - started) / max(1, done - before)
         left = format_seconds(pace * max(0, args.trials - done))

@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Container, Mapping, Sequence
 from typing import Any
 
+import jax
 from etils import epath
 
 from sparse_regimes import factory
@@ -25,6 +26,13 @@ from sparse_regimes.past_run import (
   restore_number,
 )
 from sparse_regimes.report import write_report
+
+# What measures depend on, and how it is given.
+_ARGUMENTS = {
+  "num_images": "--num_images",
+  "config": "--config overrides",
+  "dtype": "--config.model.dtype",
+}
 
 
 def measure_run(
@@ -55,7 +63,7 @@ def measure_run(
 
   Returns:
     The content of the file: ``num_images``, ``hessian_samples``, ``config``
-    (the overrides) and ``epochs``, a dict each: ``epoch``, ``step``,
+    (the overrides), ``dtype`` and ``epochs``, a dict each: ``epoch``, ``step``,
     ``keep_ratio`` (in force), ``test_dense_accuracy`` (of all test images;
     null for epoch 0),
     ``fgsm_accuracy`` (a step of 1/255) beside ``accuracy`` of the same images,
@@ -85,7 +93,11 @@ def measure_run(
   if config.model.dtype == "auto":
     # Sharpness is the difference of two losses that are nearly equal.
     config.model.dtype = "float32"
-  settings = {"num_images": num_images, "config": [*overrides]}
+  settings = {
+    "num_images": num_images,
+    "config": [*overrides],
+    "dtype": config.model.dtype,
+  }
   content = _begun(workdir, settings, kept)
   rows = {row["epoch"]: row for row in content["epochs"]}
   if content.get("hessian_samples", hessian_samples) != hessian_samples:
@@ -111,14 +123,17 @@ def measure_run(
       record = {"epoch": 0, "step": 0, "keep_ratio": keep_ratio}
     last = epoch == config.train.epochs
     names = ("epoch", "step", "keep_ratio", "test_dense_accuracy")
-    rows[epoch] = {name: record.get(name) for name in names} | measure_state(
-      parts.model,
-      state,
-      data,
-      num_images=num_images,
-      flat=flat,
-      hessian_samples=hessian_samples if last else 0,
-    )
+    # By default an accelerator multiplies float32 in fewer bits.
+    with jax.default_matmul_precision("highest"):
+      measured = measure_state(
+        parts.model,
+        state,
+        data,
+        num_images=num_images,
+        flat=flat,
+        hessian_samples=hessian_samples if last else 0,
+      )
+    rows[epoch] = {name: record.get(name) for name in names} | measured
     content["epochs"] = [rows[e] for e in sorted(rows)]
     write_measures(workdir, content)
     seconds = (time.monotonic() - started) / done * (len(left) - done)
@@ -151,7 +166,7 @@ def _begun(
   if gone:
     name = differing[0]
     raise InputError(
-      f"--{name} must be {content.get(name)!r}, as in {path}, got"
+      f"{_ARGUMENTS[name]} must be {content.get(name)!r}, as in {path}, got"
       f" {settings[name]!r}: {len(gone)} epochs that it has are no longer there"
       " to be measured anew; move it away if they are not needed"
     )

@@ -137,7 +137,7 @@ def train(
         f" {len(journal.records)} of {epochs} epochs finished"
       )
       if len(journal.records) == epochs:
-        return _finish(config, workdir, journal, arithmetic)
+        return _finish(config, workdir, journal, arithmetic, log)
     for line in summary.describe_setup(
       config,
       data,
@@ -238,7 +238,7 @@ def train(
         writer.write([*journal.records, unfinished_record(journal, epoch)])
         pauses.update_seconds()
         # As far as it came, for tables of many runs.
-        _finish(config, workdir, journal, arithmetic, diverged=True)
+        _finish(config, workdir, journal, arithmetic, log, diverged=True)
         raise
 
       # --- Evaluate: at the budget in force, and dense ----------------------
@@ -286,7 +286,7 @@ def train(
         drawn = time.monotonic()
 
     checkpoints.wait()
-    return _finish(config, workdir, journal, arithmetic)
+    return _finish(config, workdir, journal, arithmetic, log)
 
 
 def controller_record(state: TrainState) -> Record:
@@ -368,6 +368,7 @@ def _finish(
   workdir: epath.Path,
   journal: Journal,
   arithmetic: Arithmetic,
+  log: Callable[[str], None],
   *,
   diverged: bool = False,
 ) -> dict[str, Any]:
@@ -381,7 +382,11 @@ def _finish(
         write_records(workdir, journal.records)
       Trace.of(journal, arithmetic).write(workdir)
       _draw_curves(workdir, journal, arithmetic)
-      write_report(workdir, seconds=journal.seconds)
+      try:
+        write_report(workdir, seconds=journal.seconds)
+      except InputError as error:
+        # A file beside the run is damaged; the run is not.
+        log(f"no page     {error}")
     # Last: with it a run counts as finished, and nothing of it is missing.
     write(workdir / summary.SUMMARY_FILE, json.dumps(result, indent=2) + "\n")
   return result

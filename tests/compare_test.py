@@ -183,7 +183,7 @@ def test_a_folder_of_another_run_is_refused(tmp_path, capsys):
   assert "model.norm (was 'bn', now 'rms')" in capsys.readouterr().err
 
 
-def test_a_summary_of_another_config_does_not_count(tmp_path, capsys):
+def test_a_summary_of_another_config_is_refused(tmp_path, capsys):
   # Another queue may have trained it since this one began.
   (run,) = arms_and_seeds.make_runs(
     ["smoke"], [0], tmp_path, ["train.epochs=3"]

@@ -342,7 +342,7 @@ def test_a_study_is_trained_measured_and_thinned(tmp_path, capsys, monkeypatch):
     assert set(kept_epochs(epath.Path(folder))) == {4, summary["best_epoch"]}
   # What is there is enough.
   assert exit_code(lambda: flat_minima.flat_minima(arguments)) == 0
-  assert "measured    epoch" not in capsys.readouterr().out
+  assert "start       " not in capsys.readouterr().out
   # Of a run that is measured in part there is no last epoch.
   path = next(tmp_path.glob("*/seed0")) / MEASURES_FILE
   content = json.loads(path.read_text())
