@@ -184,8 +184,8 @@ NOTE = (
   " training changed since before the first step (accuracy and Hessian were not"
   " measured there), and the difference to the first arm, both paired by seed,"
   " with a 95 % t-interval and the p of the sign-flip test, which for n seeds"
-  " cannot fall below 2^(1-n). Measures of sites and of first linears are means over"
-  " the network; log: to base 10, before the mean."
+  " cannot fall below 2^(1-n). Measures of sites and of first linears are means"
+  " over the network; log: to base 10, before the mean."
 )
 
 _AXES = {
