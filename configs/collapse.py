@@ -4,7 +4,7 @@ Claim:    with a fast clock the released controller compresses until training
           breaks down; after the reset the network does not recover, and the
           best average, which never comes down, keeps the budget dense.
 Command:  python -m sparse_regimes.main --config=configs/collapse.py
-Cost:     about half an hour on one CPU core.
+Cost:     some 40 minutes on one of two CPU cores.
 Expected: a reset in epoch 19 after which the network does not come back, 0.358
           dense test accuracy at the end; docs/collapse.md has remedies.
 """

@@ -7,6 +7,8 @@ from pathlib import Path
 import compare
 import numpy as np
 import pytest
+import studies
+from command import markdown
 from paired import estimate, sign_flip_p
 
 from sparse_regimes import config as configs
@@ -205,9 +207,79 @@ def test_the_budgets_of_strategy1_are_those_of_the_matched_control():
   assert config.quantiles == pytest.approx(expected, abs=6e-4)
 
 
+COLLAPSE_FILES = {
+  "": "released",
+  "optimizer.rollback=True": "rollback",
+  "controller.name=constant": "dense",
+}
+
+
+def collapse_record(option, suffix):
+  default = option.partition("=")[0].rpartition(".")[2]
+  name = COLLAPSE_FILES.get(option, default)
+  text = (RESULTS / "collapse" / (name + suffix)).read_text()
+  if suffix == ".json":
+    return json.loads(text)
+  return {r["epoch"]: r for r in map(json.loads, text.splitlines())}
+
+
+def test_what_the_pages_tell_of_the_collapse():
+  released = collapse_record("", ".jsonl")
+  dense, budget = (
+    {epoch: r[f"test_{name}_accuracy"] for epoch, r in released.items()}
+    for name in ("dense", "sparse")
+  )
+  best = max(dense.values())
+  # Far worse without its mask from epoch 13 on, then the reset in epoch 19.
+  assert max(b - dense[e] for e, b in budget.items() if e < 13) < 0.1
+  assert min(budget[e] - dense[e] for e in range(13, 19)) > 0.1
+  assert [e for e, r in released.items() if r["keep_ratio"] < 1][-1] == 18
+  assert released[18]["keep_ratio"] == pytest.approx(0.060, abs=1e-3)
+  assert round(budget[16], 2) == 0.49
+  assert round(dense[16], 2) == 0.24
+  assert round(released[18]["train_loss"], 1) == 1.2
+  assert round(released[19]["train_loss"], 1) == 3.0
+  assert max(dense[e] for e in range(19, 61)) < best
+  steps = released[1]["step"]
+  (started, ended), *others = collapse_record("", ".json")["collapses"]
+  assert (started // steps + 1, ended, others) == (22, None, [])
+  (_, recovered), *_ = collapse_record("optimizer.rollback=True", ".json")[
+    "collapses"
+  ]
+  assert recovered // steps == 35
+  clipped = collapse_record("optimizer.clip_norm=1.0", ".json")
+  assert clipped["collapses"] == []
+  assert f"{clipped['lowest_keep_ratio']:.3f}" == "0.054"
+  floored = collapse_record("controller.keep_min=0.15", ".jsonl")
+  assert (floored[12]["keep_ratio"], floored[13]["keep_ratio"]) == (
+    pytest.approx(0.15),
+    1,
+  )
+  assert [f"{floored[e]['train_loss']:.1f}" for e in (12, 13)] == ["1.3", "2.2"]
+  returns = collapse_record("controller.best_decay=0.1", ".json")
+  assert returns["resets"] == 2
+  others = {
+    path.stem: [json.loads(line) for line in path.read_text().splitlines()]
+    for path in (RESULTS / "collapse" / "others").glob("*.jsonl")
+  }
+  broken_off = {name: len(records) for name, records in others.items()}
+  assert broken_off["batch64_seed0"] == 45
+  assert broken_off["batch64_seed1"] == 24
+  assert broken_off["batch64_seed3407"] == 23
+  lowest = others["batch128_seed1"][20]
+  assert lowest["epoch"] == 21
+  assert lowest["keep_ratio"] == pytest.approx(0.036, abs=5e-4)
+  wrong = others["rollback_to_best_moment"]
+  assert wrong[-1]["test_dense_accuracy"] == pytest.approx(0.318, abs=5e-4)
+  assert f"{max(r['train_loss'] for r in wrong[18:]):.1f}" == "3.2"
+
+
 def test_the_collapse_table_is_that_of_its_runs():
   with open(RESULTS / "collapse" / "runs.csv") as file:
     runs = {row["arm"].partition("+")[2]: row for row in csv.DictReader(file)}
+  minutes = np.median([float(run["minutes"]) for run in runs.values()])
+  cost = f"Cost:     some {round(minutes, -1):.0f} minutes"
+  assert cost in configs.shipped_configs()["collapse"].read_text()
   for page in (
     RESULTS.parent.parent / "docs" / "collapse.md",
     RESULTS / "collapse" / "README.md",
@@ -225,5 +297,31 @@ def test_the_collapse_table_is_that_of_its_runs():
       assert last == f"{float(run['dense accuracy']):.4f}"
       assert best == f"{float(run['best dense']):.4f}"
       assert collapses.partition(",")[0] == run["collapses"]
+      ends = collapse_record(option, ".json")["collapses"]
+      for_good = bool(ends) and ends[-1][1] is None
+      assert collapses.endswith(", for good") == for_good
       assert resets == run["resets"]
       assert lowest == f"{float(run['lowest ratio']):.4f}"
+
+
+FLAT_MINIMA = RESULTS / "flat_minima"
+
+
+@pytest.mark.parametrize(
+  "name", [path.stem for path in sorted(FLAT_MINIMA.glob("*.csv"))]
+)
+def test_every_cell_of_a_flat_minima_table(name, monkeypatch):
+  """The table is that of the epochs in the file beside it."""
+  measured = {label: {} for label in studies.STUDIES[name].arms}
+  with open(FLAT_MINIMA / f"{name}.csv") as file:
+    for row in csv.DictReader(file):
+      arm, seed = row.pop("arm"), int(row.pop("seed"))
+      epoch = int(row.pop("epoch"))
+      values = {measure: float(value) for measure, value in row.items()}
+      rows = measured[arm].setdefault(seed, [])
+      rows.append(values | {"epoch": epoch})
+  reads = {m: lambda row, m=m: row[m] for m in studies.MEASURES}
+  monkeypatch.setattr(studies, "MEASURES", reads)
+  header, cells = studies.table(studies.STUDIES[name], measured)
+  page = (FLAT_MINIMA / f"{name}.md").read_text()
+  assert markdown(header, cells) in page
