@@ -6,6 +6,7 @@ import csv
 import json
 import math
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -291,7 +292,12 @@ def test_the_table_is_filled_in_pieces(tmp_path):
   ) as process:
     dense = out / "wrn_dense"
     until = time.monotonic() + 200
-    while not any(dense.glob("seed3407/checkpoints/[1-9]*")):
+    # One that is being written has a longer name.
+    written = re.compile(r"\d+")
+    while not any(
+      written.fullmatch(path.name)
+      for path in dense.glob("seed3407/checkpoints/*")
+    ):
       assert time.monotonic() < until
       time.sleep(0.05)
     process.kill()

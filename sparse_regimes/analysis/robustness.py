@@ -81,7 +81,7 @@ def fgsm_accuracy(
     >>> images = jnp.array([[0.5, 0.5]])
     >>> right = jnp.array([0])
     >>> for epsilon in (0.0, 0.1):
-    ...   classify = lambda x: x + jnp.array([0.1, 0.0])
+    ...   classify = lambda x: x + jnp.array([[0.1, 0.0]])
     ...   print(fgsm_accuracy(classify, images, right, epsilon=epsilon))
     1.0
     0.0
