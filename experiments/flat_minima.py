@@ -140,8 +140,9 @@ class Measurement(Run):
     if not (workdir / MEASURES_FILE).exists():
       return []
     content = read_measures(workdir)
-    same = content["num_images"] == self.num_images and not content["config"]
-    return content["epochs"] if same else []
+    same = content["num_images"] == self.num_images
+    # Measured with overrides, it is another network.
+    return content["epochs"] if same and not content.get("config") else []
 
 
 def train_and_measure(
