@@ -9,6 +9,7 @@ Studies:
   modules  {relu, jsrelu} x {with, without zeroth bias} x {plain, restricted
            layer norm} on the vision transformer: do they make activations
            sparse, at what accuracy?
+  longer   the first and the last of them for 100 epochs.
   mlp      the same on the residual MLP.
   shifted  an S whose flat part is at 1.6: do pre-activations gather in it
            though no activation there is zero?

@@ -40,6 +40,7 @@ _BOTH = {
   label: _modules("cpu_vit")[label]
   for label in ("relu", "jsrelu, bias, restricted")
 }
+_LONGER = {label: f"{arm}+train.epochs=100" for label, arm in _BOTH.items()}
 # What both networks are asked.
 _OF_MODULES = (
   ("test accuracy", "active fraction", "gradients above 1e-6"),
@@ -141,6 +142,18 @@ class Study(NamedTuple):
 STUDIES = {
   "modules": Study(_modules("cpu_vit"), *_OF_MODULES),
   "mlp": Study(_modules("cpu_mlp"), *_OF_MODULES),
+  "longer": Study(
+    _LONGER,
+    (
+      *("test accuracy", "active fraction", "gradients above 1e-6"),
+      *("spectral concentration", "log augmented flatness"),
+      "log weight of sparsity",
+    ),
+    (
+      *("active fraction", "test accuracy", "gradients above 1e-6"),
+      *("spectral concentration", "augmented flatness", "weight of sparsity"),
+    ),
+  ),
   "shifted": Study(
     _SHIFTED,
     ("test accuracy", "outside the flat part", "active fraction"),
@@ -181,11 +194,11 @@ STUDIES = {
 }
 NOTE = (
   "Last epoch, dense. Mean over seeds ± standard deviation; below it what"
-  " training changed since before the first step (accuracy and Hessian were not"
-  " measured there), and the difference to the first arm, both paired by seed,"
-  " with a 95 % t-interval and the p of the sign-flip test, which for n seeds"
-  " cannot fall below 2^(1-n). Measures of sites and of first linears are means"
-  " over the network; log: to base 10, before the mean."
+  " training changed since before the first step (test accuracy and Hessian"
+  " were not measured there), and the difference to the first arm, both paired"
+  " by seed, with a 95 % t-interval and the p of the sign-flip test, which for"
+  " n seeds cannot fall below 2^(1-n). Measures of sites and of first linears"
+  " are means over the network; log: to base 10, before the mean."
 )
 
 _AXES = {

@@ -359,7 +359,7 @@ def test_a_study_is_trained_measured_and_thinned(tmp_path, capsys, monkeypatch):
   ("arguments", "message"),
   [
     ([], "required: --study"),
-    (["--study=all"], "--study must be one of modules, mlp, shifted"),
+    (["--study=all"], "--study must be one of modules, mlp, longer, shifted"),
     (["--study=modules", "--seeds=x"], "--seeds must be a number"),
     (["--study=modules", "--jobs=0"], "--jobs must be from 1"),
     (["--study=modules", "--num_images=0"], "--num_images must be at least"),
