@@ -6,8 +6,9 @@ Usage:
 First, for a small vision transformer and the residual MLP, everything of
 ``analysis.measure_layers`` against loss and gradients of the parameters on the
 same images. Then a training step of each with the modules of the second paper
-against the same step without them. Programs take turns, so that quotients hold
-on a noisy machine. Writes ``results/bench_flat_minima-PLATFORM.json``.
+against the same step without them, at three keep ratios. Programs take turns,
+so that quotients hold on a noisy machine. Writes
+``results/bench_flat_minima-PLATFORM.json``.
 """
 
 import argparse
@@ -18,7 +19,13 @@ import jax
 import jax.numpy as jnp
 from bench import counted, interleaved_milliseconds, write_results
 
-from sparse_regimes import TrainState, analysis, factory, make_train_step
+from sparse_regimes import (
+  TrainState,
+  analysis,
+  controllers,
+  factory,
+  make_train_step,
+)
 from sparse_regimes import config as configs
 from sparse_regimes.data.dataset import normalize
 from sparse_regimes.losses import cross_entropy
@@ -34,8 +41,19 @@ MODULES = {
     "model.norm=restricted",
     "model.activation=jsrelu",
   ),
+  "fine-tuning": (
+    "model.zeroth_bias=input",
+    "model.norm=restricted_finetune",
+    "model.activation=jsrelu",
+    "model.mix_steps=1000000",
+    "optimizer.uplift_steps=1000000",
+    "train.start_from=a run",
+  ),
+  "shifted S": ("model.activation=s_jsrelu", "model.shift_x=1.6"),
   "synaptic noise": ("model.noise=0.1",),
 }
+# Dense, where nothing is masked, between, and below what is active.
+KEEP_RATIOS = (1.0, 0.7, 0.2)
 
 
 def make(config: Any, batch_size: int) -> tuple[Any, Any, Any]:
@@ -51,8 +69,8 @@ def make(config: Any, batch_size: int) -> tuple[Any, Any, Any]:
   return parts, factory.make_state(config, parts, images.shape[1:]), batch
 
 
-def step_of(config: Any, batch_size: int) -> Any:
-  """A training step, as a function of no arguments."""
+def step_of(config: Any, batch_size: int) -> dict[float, Any]:
+  """A training step at each keep ratio, as functions of no arguments."""
   parts, state, batch = make(config, batch_size)
   step = make_train_step(
     parts.model.apply,
@@ -61,7 +79,14 @@ def step_of(config: Any, batch_size: int) -> Any:
     preprocess=normalize,
     donate_state=False,
   )
-  return functools.partial(step, state, batch)
+
+  def at(keep_ratio: float) -> TrainState:
+    # The budget is part of the state: one program serves all.
+    own = controllers.constant(keep_ratio).init()
+    watched = state.controller_state._replace(controller=own)
+    return state.replace(controller_state=watched)
+
+  return {r: functools.partial(step, at(r), batch) for r in KEEP_RATIOS}
 
 
 def measuring(config: Any, batch_size: int) -> dict[str, Any]:
@@ -112,17 +137,26 @@ def main() -> None:
       "measures_over_backward": quotient,
     }
     print(f"{network}: measures take {quotient:.2f} times a backward pass")
-    calls = {"plain": step_of(configs.load(base), args.batch_size)} | {
+    row["steps"] = []
+    steps_of = {
       name: step_of(configs.load(base, overrides), args.batch_size)
-      for name, overrides in MODULES.items()
+      for name, overrides in ({"plain": ()} | MODULES).items()
     }
-    steps = interleaved_milliseconds(calls, rounds=args.rounds)
-    row["step_milliseconds"] = steps
-    row["step_over_plain"] = {
-      name: steps[name] / steps["plain"] for name in MODULES
-    }
-    for name, value in row["step_over_plain"].items():
-      print(f"{network}: a step with {name} takes {value:.3f} times as long")
+    for keep_ratio in KEEP_RATIOS:
+      calls = {
+        name: by_ratio[keep_ratio] for name, by_ratio in steps_of.items()
+      }
+      times = interleaved_milliseconds(calls, rounds=args.rounds)
+      over_plain = {name: times[name] / times["plain"] for name in MODULES}
+      row["steps"].append(
+        {
+          "keep_ratio": keep_ratio,
+          "milliseconds": times,
+          "over_plain": over_plain,
+        }
+      )
+      for name, value in over_plain.items():
+        print(f"{network} at {keep_ratio}: {value:.3f} with {name}")
     rows.append(row)
   write_results(
     f"bench_flat_minima-{jax.default_backend()}",

@@ -58,6 +58,7 @@ from sparse_regimes.past_run import kept_epochs
 
 # Every epoch is measured, so every epoch is kept.
 _KEEP = "checkpoint.keep=1000"
+HESSIAN_SAMPLES = 16
 FULL = {
   "cpu_mlp": "mlp_vanilla",
   "cpu_vit": "vit_vanilla",
@@ -73,7 +74,7 @@ def write_all(
   total: int,
   command: str,
 ) -> str:
-  """Writes every file; returns the table as text."""
+  """Writes every file; returns the table and what was written, as text."""
   study = STUDIES[name]
   done = sum(map(len, measured.values()))
   how_far = state(done, total)
@@ -85,9 +86,11 @@ def write_all(
   names = ["arm", "seed", "epoch", *MEASURES]
   lines = csv_text([names, *rows_of(study, measured)])
   write(out / f"{name}.csv", lines)
+  kinds = ".md and .csv"
   if done:
     write(out / f"{name}.png", draw(study, measured))
-  return f"{how_far}\n{text}"
+    kinds = ".md, .csv and .png"
+  return f"{how_far}\n{text}\nwritten     {name}{kinds} in {out}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -108,6 +111,7 @@ class Measurement(Run):
     return [
       *(sys.executable, "-u", "-m", "sparse_regimes.main", "--mode=measure"),
       *(f"--workdir={self.workdir}", f"--num_images={self.num_images}"),
+      f"--hessian_samples={HESSIAN_SAMPLES}",
     ]
 
   def finished(self) -> bool:
@@ -141,9 +145,13 @@ class Measurement(Run):
     if not (workdir / MEASURES_FILE).exists():
       return []
     content = read_measures(workdir)
-    same = content["num_images"] == self.num_images
-    # Measured with overrides, it is another network.
-    return content["epochs"] if same and not content.get("config") else []
+    # Measured otherwise by hand, or with overrides: another network.
+    same = (
+      content["num_images"] == self.num_images
+      and content.get("hessian_samples") == HESSIAN_SAMPLES
+      and not content.get("config")
+    )
+    return content["epochs"] if same else []
 
 
 def train_and_measure(
@@ -230,7 +238,6 @@ def flat_minima(argv: Sequence[str] | None = None) -> int:
     for run in ended:
       print(f"diverged    {run.arm} seed {run.seed} in its first epoch")
     print(write_all(args.out, args.study, measured, total, command))
-    print(f"written     {args.study}.md, .csv and .png in {args.out}")
   if failures:
     raise RuntimeError("; ".join(failures))
   return 0 if sum(map(len, measured.values())) == total else 4

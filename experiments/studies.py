@@ -157,7 +157,7 @@ STUDIES = {
   "shifted": Study(
     _SHIFTED,
     ("test accuracy", "outside the flat part", "active fraction"),
-    ("outside the flat part", "active fraction"),
+    ("outside the flat part", "test accuracy"),
     compared=False,
   ),
   "spectra": Study(
@@ -304,7 +304,7 @@ def draw(study: Study, measured: Measured) -> bytes:
   for ax, name in zip(axes, study.drawn, strict=False):
     for label in labels:
       _draw_over_epochs(ax, name, measured[label], label, styles[label])
-    ax.set_title(name.capitalize(), fontsize=12)
+    ax.set_title(name[0].upper() + name[1:], fontsize=12)
     figures.over_epochs(ax)
     if name in ("augmented flatness", "weight of sparsity"):
       ax.set_yscale("log")

@@ -1,6 +1,13 @@
 """One network, trained across many activation-sparsity budgets."""
 
-from sparse_regimes import controllers, models
+from sparse_regimes import (
+  activations,
+  analysis,
+  controllers,
+  layers,
+  models,
+  projections,
+)
 from sparse_regimes.layers import SparseActivation
 from sparse_regimes.models.wide_resnet import WideResNet
 from sparse_regimes.selection import (
@@ -16,11 +23,15 @@ __all__ = [
   "SparseActivation",
   "TrainState",
   "WideResNet",
+  "activations",
+  "analysis",
   "controllers",
+  "layers",
   "make_eval_step",
   "make_train_step",
   "models",
   "num_kept",
+  "projections",
   "sparse_activation",
   "sparsify",
   "topk_mask",

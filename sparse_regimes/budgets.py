@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from etils import epath
 from ml_collections import ConfigDict
 
-from sparse_regimes import figures
+from sparse_regimes import factory, figures
 from sparse_regimes.data.dataset import normalize
 from sparse_regimes.errors import InputError
 from sparse_regimes.evaluate import make_batches
@@ -90,9 +90,7 @@ def _sweep_run(
 ) -> list[dict]:
   run = load_run(workdir, config, which, log)
   data, journal = run.data, run.journal
-  _, site_multiply_adds = run.parts.model.multiply_adds(
-    *data.test_images.shape[1:3]
-  )
+  _, site_multiply_adds = factory.multiply_adds(run.parts.model, data)
   epoch = len(journal.records)
   batches = make_batches(
     data.test_images,

@@ -17,6 +17,7 @@ from sparse_regimes.controllers.bounds import MAX_COUNT
 from sparse_regimes.data import cifar10, mini
 from sparse_regimes.data.dataset import Dataset
 from sparse_regimes.errors import InputError, in_range, one_of
+from sparse_regimes.metrics import Arithmetic
 from sparse_regimes.models.residual_mlp import ResidualMLP
 from sparse_regimes.models.vision_transformer import VisionTransformer
 from sparse_regimes.models.wide_resnet import WideResNet
@@ -233,12 +234,24 @@ def make_state(
   """The state before the first step; the seed alone decides it."""
   init_rng, run_rng = jax.random.split(jax.random.key(config.seed))
   init = jax.jit(parts.model.init)
+  with _section("model"):
+    variables = init(init_rng, jnp.zeros((1, *image_shape)), 1.0)
   return TrainState.create(
-    init(init_rng, jnp.zeros((1, *image_shape)), 1.0),
+    variables,
     tx=parts.tx,
     controller=parts.controller,
     rng=run_rng,
   )
+
+
+def multiply_adds(model: nn.Module, data: Dataset) -> Arithmetic:
+  """Of a forward pass of one image, all and by site.
+
+  Raises:
+    InputError: if the model cannot take such images.
+  """
+  with _section("model"):
+    return model.multiply_adds(*data.test_images.shape[1:3])
 
 
 def make_data(config: ConfigDict, log: Callable[[str], None]) -> Dataset:

@@ -1,6 +1,7 @@
 """Command line: train a config, look at a run, report on it."""
 
 import argparse
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -157,6 +158,9 @@ def _run(args: argparse.Namespace, overrides: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
+  # A file shows each line when it is written, as a terminal does.
+  if isinstance(sys.stdout, io.TextIOWrapper):
+    sys.stdout.reconfigure(line_buffering=True)
   code = main()
   try:
     sys.stdout.flush()

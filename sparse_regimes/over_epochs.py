@@ -20,7 +20,7 @@ from sparse_regimes.measures import (
 )
 from sparse_regimes.pace import format_seconds
 from sparse_regimes.past_run import (
-  describe_state,
+  describe_run,
   kept_epochs,
   load_config,
   restore_number,
@@ -75,8 +75,8 @@ def measure_run(
 
   Raises:
     InputError: if it is no run or has no checkpoint of an epoch's end, for a
-      number that is out of range, or if epochs that are no longer there were
-      measured with other settings.
+      number that is out of range, for a config of another network, or if epochs
+      that are no longer there were measured with other settings.
   """
   for name, number, least in (
     ("--num_images", num_images, 1),
@@ -106,7 +106,7 @@ def measure_run(
   begun_anew = not config.train.start_from
   left = [e for e in (*[0] * begun_anew, *kept) if e not in rows]
   data = factory.make_data(config, log)
-  parts, template = describe_state(config, data)
+  parts, template = describe_run(workdir, config, data)
   flat = flat_part(config.model.activation, config.model.get("shift_x", 0.0))
   started = time.monotonic()
   for done, epoch in enumerate(left, start=1):
@@ -135,7 +135,9 @@ def measure_run(
       )
     rows[epoch] = {name: record.get(name) for name in names} | measured
     content["epochs"] = [rows[e] for e in sorted(rows)]
-    write_measures(workdir, content)
+    # What was measured otherwise is kept until a checkpoint could be read.
+    if set(rows) - {0}:
+      write_measures(workdir, content)
     seconds = (time.monotonic() - started) / done * (len(left) - done)
     log(
       f"measured    epoch {epoch}: {_told(rows[epoch])};"

@@ -6,10 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
-import optax
 from etils import epath
-from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from sparse_regimes import config as configs
@@ -25,10 +22,9 @@ from sparse_regimes.checkpoint import (
 from sparse_regimes.data.dataset import Dataset
 from sparse_regimes.errors import InputError, one_of
 from sparse_regimes.journal import Journal
-from sparse_regimes.mesh import described, state_shardings
-from sparse_regimes.paths import by_path, name_of
+from sparse_regimes.paths import by_path
 from sparse_regimes.state import TrainState
-from sparse_regimes.workdir import CONFIG_FILE
+from sparse_regimes.workdir import CONFIG_FILE, FREE, differing_fields
 
 
 @dataclasses.dataclass
@@ -88,10 +84,11 @@ def load_run(
     log: takes a line at a time.
 
   Raises:
-    InputError: if there is no such checkpoint or it cannot be read.
+    InputError: if there is no such checkpoint or it cannot be read, or if the
+      config is of another network.
   """
   data = factory.make_data(config, log)
-  parts, template = describe_state(config, data)
+  parts, template = describe_run(workdir, config, data)
   state, journal = restore(workdir, which, template, log)
   return PastRun(config, parts, data, state, journal)
 
@@ -106,6 +103,31 @@ def describe_state(
   template = jax.eval_shape(
     lambda: factory.make_state(config, parts, data.test_images.shape[1:])
   )
+  return parts, template
+
+
+def describe_run(
+  workdir: epath.Path, config: ConfigDict, data: Dataset
+) -> tuple[factory.Parts, TrainState]:
+  """As :func:`describe_state`, of a run's config with overrides.
+
+  Raises:
+    InputError: if the overrides make another state than the run's.
+  """
+  parts, template = describe_state(config, data)
+  before = configs.load(os.fspath(workdir / CONFIG_FILE))
+  # Parameters are float32 whatever it computes in.
+  if changed := differing_fields(before, config, (*FREE, "model.dtype")):
+    saved = by_path(describe_state(before, data)[1])
+    wanted = by_path(template)
+    for name in saved | wanted:
+      shapes = [x[name].shape if name in x else None for x in (saved, wanted)]
+      if shapes[0] != shapes[1]:
+        raise InputError(
+          f"--config overrides must leave the state of {workdir} as it is, got"
+          f" {', '.join(changed)}: {name} would change from"
+          f" {shapes[0] or 'nothing'} to {shapes[1] or 'nothing'}"
+        )
   return parts, template
 
 
@@ -220,89 +242,3 @@ def check_checkpoint(
     raise InputError(
       f"{argument} must hold a run with checkpoints, got {workdir}"
     )
-
-
-def adopt(params: Any, past: Any) -> tuple[Any, list[str], list[str]]:
-  """Parameters with those of a past run wherever it has them.
-
-  Args:
-    params: of the new network.
-    past: of the one that was trained.
-
-  Returns:
-    Parameters of the structure of ``params``, the paths of those that are as
-    they were, and of those of the past run that have no place.
-
-  Raises:
-    ValueError: if a parameter of both has another shape.
-
-  Example:
-    >>> new, past = {"a": jnp.zeros(1), "b": jnp.zeros(1)}, {"a": jnp.ones(1)}
-    >>> adopt(new, past)[1:]
-    (['b'], [])
-  """
-  known = by_path(past)
-  flat, tree = jax.tree_util.tree_flatten_with_path(params)
-  taken, new = [], []
-  for path, leaf in flat:
-    name = name_of(path)
-    if name not in known:
-      new.append(name)
-      taken.append(leaf)
-      continue
-    found = known.pop(name)
-    if found.shape != leaf.shape:
-      raise ValueError(
-        f"{name} must have the shape {leaf.shape}, got {found.shape}"
-      )
-    taken.append(found)
-  return jax.tree.unflatten(tree, taken), new, list(known)
-
-
-def start_from(
-  workdir: epath.Path,
-  state: TrainState,
-  tx: optax.GradientTransformation,
-  data: Dataset,
-  mesh: Mesh,
-  log: Callable[[str], None],
-) -> TrainState:
-  """The state with parameters and statistics of another run's best checkpoint.
-
-  Args:
-    workdir: the other run's folder.
-    state: before the first step.
-    tx: the optimizer of ``state``.
-    data: of the new run; the other one had images of such a shape, and as many
-      classes.
-    mesh: of the new run.
-    log: takes a line at a time.
-
-  Raises:
-    InputError: if there is no such checkpoint, or it is of another network.
-  """
-  config = load_config(workdir, "best", argument="train.start_from")
-  _, template = describe_state(config, data)
-  shardings = state_shardings(template, mesh, "replicated")
-  past, journal = restore(workdir, "best", described(template, shardings), log)
-  past = jax.device_get((past.params, past.batch_stats))
-  try:
-    params, new, left = adopt(state.params, past[0])
-    batch_stats, _, _ = adopt(state.batch_stats, past[1])
-    if len(new) == len(jax.tree.leaves(params)):
-      raise ValueError("it has none of this network's parameters")
-  except ValueError as error:
-    raise InputError(
-      f"train.start_from must be a run of such a network, got {workdir}:"
-      f" {error}"
-    ) from error
-  log(
-    f"start from  {workdir}, epoch {len(journal.records)};"
-    f" new: {', '.join(new) or 'nothing'};"
-    f" left out: {', '.join(left) or 'nothing'}"
-  )
-  params, batch_stats = jax.tree.map(jnp.asarray, (params, batch_stats))
-  # A rollback notes them.
-  return state.replace(
-    params=params, batch_stats=batch_stats, opt_state=tx.init(params)
-  )

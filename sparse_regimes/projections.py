@@ -1,4 +1,9 @@
-"""Constraints on parameters, kept by a projection after every update."""
+"""Constraints on parameters, kept by a projection after every update.
+
+An update is what takes a parameter to its place, so the place is met to the
+rounding of one addition: exactly, unless the parameter crosses 0 or more than
+halves on its way there.
+"""
 
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
@@ -38,7 +43,7 @@ def zeroth_bias(
     scales: paths of zeroth biases ``[T, d]``, each with that of its norm's
       scale :math:`\gamma` ``[d]``, or None for 1. By default every parameter
       called ``zeroth_bias`` has the one ``scale`` of a module beside it.
-    c: at least 0; None projects nothing.
+    c: at least 0, Python or traced; None projects nothing.
 
   Returns:
     An optax transformation that needs the parameters.
@@ -61,7 +66,7 @@ def zeroth_bias(
 
   Source: Peng et al., arXiv 2309.03004.
   """
-  if c is not None:
+  if not (c is None or isinstance(c, jax.core.Tracer)):
     in_range("c", c, 0)
 
   def project(
@@ -120,6 +125,7 @@ def restricted_scale(
   Source: Peng et al., arXiv 2309.03004, from its second version on.
   """
   in_range("uplift_steps", uplift_steps, 0, 2**31 - 1)
+  _check_paths("scales", scales)
   if not scales:
     raise ValueError("scales must name a layer norm's scale, got none")
 
@@ -150,7 +156,8 @@ def frozen(paths: tuple[str, ...]) -> optax.GradientTransformation:
     An optax transformation.
 
   Raises:
-    ValueError: from ``init``, for a path that is no parameter.
+    ValueError: for one path instead of several; from ``init``, for one that is
+      no parameter.
 
   Example:
     >>> params = {"norm": {"bias": jnp.ones(1)}, "w": jnp.ones(1)}
@@ -161,6 +168,7 @@ def frozen(paths: tuple[str, ...]) -> optax.GradientTransformation:
     >>> print(updates["norm"]["bias"], updates["w"])
     [0.] [-1.5]
   """
+  _check_paths("paths", paths)
 
   def is_frozen(params: Params) -> Any:
     if named := by_path(params):
@@ -233,12 +241,18 @@ def _pairs(
     if len(beside) != 1:
       raise ValueError(
         f"scales must say which norm {path} refers to, got"
-        f" {', '.join(beside) or 'none'} beside it"
+        f" {', '.join(beside) or 'none'} beside it; {{{path!r}: None}} is"
+        " a scale of 1"
       )
     pairs[path] = beside[0]
   if not pairs:
     raise ValueError("scales must name zeroth biases, got params without any")
   return pairs
+
+
+def _check_paths(name: str, paths: Any) -> None:
+  if isinstance(paths, str):
+    raise ValueError(f"{name} must be a tuple of paths, got {paths!r}")
 
 
 def _at(params: Mapping[str, jax.Array], path: str) -> jax.Array:

@@ -22,6 +22,8 @@ from sparse_regimes.kernels.threshold import threshold_mask
 IMPLEMENTATIONS = ("lax_top_k", "xla", "pallas_tpu")
 SCOPES = ("global", "channel")
 SCORES = ("value", "magnitude")
+# Their zeros need no order: kept or not, value and derivative are 0.
+_FLAT_AT_ZERO = ("jsrelu", "jsrelu_linear", "s_relu", "s_jsrelu")
 
 
 def num_kept(size: int, keep_ratio: ArrayLike) -> jax.Array:
@@ -137,12 +139,7 @@ def sparsify(
 
   Source: Wang, arXiv 2603.03131.
   """
-  x, axes = _budget_axes(x, scope)
-  one_of("score", score, SCORES)
-  how = _choose(implementation, x, axes)
-  scores = jnp.abs(x) if score == "magnitude" else x
-  mask = _mask(scores, _as_ratio(keep_ratio), axes, how)
-  return jnp.where(mask, x, jnp.zeros((), x.dtype))
+  return _sparsify(x, keep_ratio, scope, score, implementation)
 
 
 def sparse_activation(
@@ -189,20 +186,39 @@ def sparse_activation(
     x, axes = _budget_axes(x, scope)
     how = _choose(implementation, x, axes)
     return _sparse_relu(x, _as_ratio(keep_ratio), axes, how)
-  return sparsify(
+  return _sparsify(
     get_activation(activation)(x),
-    keep_ratio,
-    scope=scope,
-    score=score,
-    implementation=implementation,
+    *(keep_ratio, scope, score, implementation),
+    break_zero_ties=activation not in _FLAT_AT_ZERO,
   )
+
+
+def _sparsify(
+  x: jax.Array,
+  keep_ratio: ArrayLike,
+  scope: str,
+  score: str,
+  implementation: str | None,
+  *,
+  break_zero_ties: bool = True,
+) -> jax.Array:
+  x, axes = _budget_axes(x, scope)
+  one_of("score", score, SCORES)
+  how = _choose(implementation, x, axes)
+  scores = jnp.abs(x) if score == "magnitude" else x
+  mask = _mask(
+    scores,
+    *(_as_ratio(keep_ratio), axes, how),
+    break_zero_ties=break_zero_ties,
+  )
+  return jnp.where(mask, x, jnp.zeros((), x.dtype))
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(2, 3))
 def _sparse_relu(
   x: jax.Array, keep_ratio: jax.Array, axes: tuple[int, ...], how: str
 ) -> jax.Array:
-  """ReLU, whose zeros need no order: kept or not, they stay zero."""
+  """ReLU, with a derivative that keeps no more than it needs."""
   return _sparse_relu_and_mask(x, keep_ratio, axes, how)[0]
 
 

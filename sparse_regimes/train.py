@@ -41,9 +41,9 @@ from sparse_regimes.mesh import (
 from sparse_regimes.metrics import Arithmetic
 from sparse_regimes.optimizer import learning_rate_of
 from sparse_regimes.pace import Pace, format_seconds
-from sparse_regimes.past_run import load_config, start_from
 from sparse_regimes.pauses import Pauses
 from sparse_regimes.report import ENVIRONMENT_FILE, write_report
+from sparse_regimes.start_from import check_start, start_from
 from sparse_regimes.state import TrainState
 from sparse_regimes.step import (
   make_eval_step,
@@ -98,8 +98,7 @@ def train(
       past = epath.Path(config.train.start_from)
       # A run that has begun needs it no longer.
       if config.train.start_from and not has_checkpoints(workdir):
-        parent = load_config(past, "best", argument="train.start_from")
-        factory.check_parent(config, parent)
+        check_start(past, config, data)
     processes.check_same("data", digest_of(data))
     epochs, batch_size = config.train.epochs, config.train.batch_size
     num_examples = len(data.train_labels)
@@ -110,7 +109,7 @@ def train(
     parts = factory.make_parts(
       config, num_classes=data.num_classes, steps_per_epoch=steps_per_epoch
     )
-    arithmetic = parts.model.multiply_adds(*data.test_images.shape[1:3])
+    arithmetic = factory.multiply_adds(parts.model, data)
     mesh = make_mesh(batch_size, config.train.num_devices)
     stack.enter_context(jax.set_mesh(mesh))
     processes.on_first(

@@ -124,20 +124,27 @@ def check_same(path: epath.Path, config: ConfigDict) -> None:
 
   It goes on with the one it began with, or a longer one.
   """
-  before = configs.flatten(configs.load(os.fspath(path / CONFIG_FILE)))
-  now = configs.flatten(config)
-  differing = [
-    f"{field} (was {before.get(field)!r}, now {now.get(field)!r})"
-    for field in sorted(before.keys() | now.keys())
-    if before.get(field) != now.get(field)
-    and not field.startswith(FREE)
-    and not (field == "train.epochs" and now[field] > before[field])
-  ]
-  if differing:
+  before = configs.load(os.fspath(path / CONFIG_FILE))
+  free: tuple[str, ...] = FREE
+  if config.train.epochs > before.train.epochs:
+    free += ("train.epochs",)
+  if differing := differing_fields(before, config, free):
     raise InputError(
       f"--workdir {path} holds a run of another config: {', '.join(differing)};"
       " --force_new starts afresh in a new folder"
     )
+
+
+def differing_fields(
+  before: ConfigDict, now: ConfigDict, free: tuple[str, ...] = FREE
+) -> list[str]:
+  """Which fields differ, and how, but for those that begin as ``free`` says."""
+  was, is_now = configs.flatten(before), configs.flatten(now)
+  return [
+    f"{field} (was {was.get(field)!r}, now {is_now.get(field)!r})"
+    for field in sorted(was.keys() | is_now.keys())
+    if was.get(field) != is_now.get(field) and not field.startswith(free)
+  ]
 
 
 @contextlib.contextmanager

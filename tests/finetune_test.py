@@ -14,7 +14,7 @@ from sparse_regimes import factory
 from sparse_regimes.errors import InputError
 from sparse_regimes.main import main
 from sparse_regimes.models.residual_mlp import ResidualMLP
-from sparse_regimes.past_run import adopt
+from sparse_regimes.start_from import adopt
 
 SMALL = (
   "--config.data.name=cifar10_mini",
@@ -162,6 +162,9 @@ def test_the_activation_is_mixed_by_training_steps():
     ("nothing", [], "train.start_from must hold a run, got nothing"),
     (None, ["--config.model.width=32"], "must have the shape"),
     (None, ["--config=mlp_sparse"], "is not a field of the residual_mlp"),
+    (None, ["--config.model.depth=3"], "that one lacks block2_attention/key"),
+    (None, ["--config.model.depth=1"], "that one has block1_attention/key"),
+    (None, ["--config.model.patch=5"], "model.patch must divide images of 32"),
   ],
 )
 def test_what_cannot_be_started_from(
@@ -170,6 +173,8 @@ def test_what_cannot_be_started_from(
   assert finetune(tmp_path / "run", start or vanilla, *arguments) == 2
   (line,) = capsys.readouterr().err.splitlines()
   assert message in line
+  # A folder that is refused is not taken.
+  assert not (tmp_path / "run").exists()
 
 
 def test_a_mix_begins_with_relu():

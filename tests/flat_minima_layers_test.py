@@ -129,6 +129,24 @@ def project(tx, params, grads, steps=1):
   return params
 
 
+def test_the_bound_can_be_a_hyperparameter():
+  tx = optax.inject_hyperparams(projections.zeroth_bias, static_args="scales")(
+    scales={"zeroth_bias": None}, c=0.25
+  )
+  params = {"zeroth_bias": jnp.zeros((1, 2))}
+
+  @jax.jit
+  def after(state):
+    grads = {"zeroth_bias": jnp.ones((1, 2))}
+    updates, _ = tx.update(grads, state, params)
+    return optax.apply_updates(params, updates)["zeroth_bias"]
+
+  state = tx.init(params)
+  np.testing.assert_array_equal(after(state), 0.25)
+  state.hyperparams["c"] = jnp.float32(0.5)
+  np.testing.assert_array_equal(after(state), 0.5)
+
+
 @pytest.mark.parametrize("optimizer", [optax.sgd(1.0), optax.adamw(0.5)])
 def test_zeroth_biases_stay_within_their_bound(optimizer):
   model = VisionTransformer(
@@ -208,7 +226,16 @@ def test_the_uplift_keeps_signs_and_ends_at_one():
       lambda: projections.zeroth_bias().init(
         {"block": {"bias": {"zeroth_bias": jnp.ones((1, 1))}}}
       ),
-      "which norm block/bias/zeroth_bias refers to, got none",
+      "which norm block/bias/zeroth_bias refers to, got none beside it;"
+      " {'block/bias/zeroth_bias': None} is a scale of 1",
+    ),
+    (
+      lambda: projections.restricted_scale("norm/scale"),
+      "scales must be a tuple of paths, got 'norm/scale'",
+    ),
+    (
+      lambda: projections.frozen("norm/bias"),
+      "paths must be a tuple of paths, got 'norm/bias'",
     ),
     (lambda: SynapticNoise(3, rho=-1.0), "rho must be at least 0"),
     (lambda: ResidualMLP(noise=-1.0), "noise must be at least 0"),
@@ -230,6 +257,15 @@ def test_images_that_the_patch_does_not_divide():
   model = VisionTransformer(depth=1, width=4, heads=1, patch=3)
   with pytest.raises(ValueError, match="patch must divide images of 8 x 8"):
     model.init(KEY, jnp.zeros((1, 8, 8, 3)), 1.0)
+
+
+def test_images_of_another_size_than_the_first():
+  model = VisionTransformer(
+    depth=1, width=4, heads=1, patch=4, zeroth_bias="input"
+  )
+  variables = model.init(KEY, jnp.zeros((1, 8, 8, 3)), 1.0)
+  with pytest.raises(ValueError, match=r"4 patches of the first .* got 16"):
+    model.apply(variables, jnp.zeros((1, 16, 16, 3)), 1.0)
 
 
 @pytest.mark.parametrize(

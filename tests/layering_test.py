@@ -36,7 +36,7 @@ ROWS = [
   ["config", "checkpoint", "writers", "figures"],
   ["evaluate", "summary", "workdir", "pauses", "sweep", "measures"],
   ["report", "epoch", "past_run"],
-  ["budgets", "over_epochs"],
+  ["budgets", "over_epochs", "start_from"],
   ["train"],
   ["main"],
 ]

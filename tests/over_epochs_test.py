@@ -202,6 +202,33 @@ def test_a_damaged_checkpoint_is_skipped(copied):
   assert content["epochs"][-1]["hessian_trace"] is None
 
 
+@pytest.mark.parametrize("field", ["model.norm=restricted", "model.width=32"])
+@pytest.mark.parametrize("mode", ["measure", "eval"])
+def test_overrides_that_make_another_network(copied, capsys, field, mode):
+  before = (copied / MEASURES_FILE).read_text()
+  code = main(
+    [f"--mode={mode}", f"--workdir={copied}", f"--config.{field}"]
+    + ["--num_images=16"] * (mode == "measure")
+  )
+  assert code == 2
+  (line,) = capsys.readouterr().err.splitlines()
+  name, _, value = field.partition("=")
+  assert "--config overrides must leave the state of" in line
+  assert f"{name} (was " in line
+  assert f"now {value}" in line.replace("'", "")
+  assert (copied / MEASURES_FILE).read_text() == before
+
+
+def test_measures_stay_until_a_checkpoint_could_be_read(copied):
+  for number in kept_epochs(copied).values():
+    for path in (copied / "checkpoints" / str(number) / "state").glob("d/*"):
+      path.write_bytes(b"damaged")
+  before = (copied / MEASURES_FILE).read_text()
+  with pytest.raises(InputError, match="a checkpoint that can be read"):
+    measure(copied, num_images=16)
+  assert (copied / MEASURES_FILE).read_text() == before
+
+
 @pytest.mark.parametrize(
   ("arguments", "message"),
   [

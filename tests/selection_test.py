@@ -229,6 +229,29 @@ def test_gradient_flows_through_kept_entries_only():
     chex.assert_numerical_grads(f, (x,), order=1, atol=1e-2, rtol=1e-2)
 
 
+@pytest.mark.parametrize(
+  "activation", ["relu", "jsrelu", "jsrelu_linear", "s_relu", "s_jsrelu"]
+)
+@pytest.mark.parametrize("score", ["value", "magnitude"])
+def test_zeros_that_need_no_order_change_nothing(activation, score):
+  """Against the function, whose zeros are told apart."""
+  x = 2 * jax.random.normal(jax.random.key(0), (4, 40))
+
+  def f(x, ratio, activation):
+    return sparse_activation(x, ratio, activation=activation, score=score)
+
+  for ratio in (0.1, 0.4, 0.6, 0.9):
+    values, slopes = zip(
+      *(
+        (f(x, ratio, a), jax.grad(lambda *v: f(*v).sum())(x, ratio, a))
+        for a in (activation, ACTIVATIONS[activation])
+      ),
+      strict=True,
+    )
+    np.testing.assert_array_equal(*values)
+    np.testing.assert_array_equal(*slopes)
+
+
 def test_magnitude_ranks_by_size_and_keeps_the_sign():
   x = jnp.array([[-5.0, 1.0, -2.0, 4.0]])
   np.testing.assert_array_equal(

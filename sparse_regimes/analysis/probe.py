@@ -47,8 +47,8 @@ def probe(
   """Looks into a network of this package, or one with its sparse activations.
 
   Args:
-    apply_fn: ``apply`` of a Linen module whose call returns
-      ``(logits, stats)``.
+    apply_fn: ``apply`` of a Linen module whose call
+      ``(images, keep_ratio, train=False)`` returns ``(logits, stats)``.
     variables: of the network.
     images: as the network takes them, ``[b, ...]``.
     labels: integer ``[b]``.
@@ -62,7 +62,8 @@ def probe(
 
   Raises:
     ValueError: for a layer that does not exist, listing those that do, or a
-      network without :class:`sparse_regimes.SparseActivation` modules.
+      network without :class:`sparse_regimes.SparseActivation` modules, or with
+      one that is called twice.
 
   Example:
     >>> from sparse_regimes.models.residual_mlp import ResidualMLP

@@ -21,9 +21,17 @@ def tap(module: nn.Module, name: str, value: jax.Array) -> jax.Array:
 
   Returns:
     The value, perturbed if there is something to add.
+
+  Raises:
+    ValueError: if it is stored already, by another call of the module.
   """
   if module.has_variable(PERTURBATIONS, name):
     value = value + module.get_variable(PERTURBATIONS, name)
   if module.is_mutable_collection(VALUES) and not module.is_initializing():
+    if module.has_variable(VALUES, name):
+      raise ValueError(
+        f"{'/'.join(module.path)} must be called once to be looked into, got a"
+        " second call; give each call a module of its own"
+      )
     module.sow(VALUES, name, value, reduce_fn=lambda _, x: x, init_fn=tuple)
   return value

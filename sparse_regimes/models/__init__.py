@@ -1,1 +1,8 @@
 """Networks whose hidden activations pass a top-k mask."""
+
+from sparse_regimes.models.mlp_block import MLPBlock
+from sparse_regimes.models.residual_mlp import ResidualMLP
+from sparse_regimes.models.vision_transformer import VisionTransformer
+from sparse_regimes.models.wide_resnet import WideResNet
+
+__all__ = ["MLPBlock", "ResidualMLP", "VisionTransformer", "WideResNet"]

@@ -39,7 +39,8 @@ class VisionTransformer(nn.Module):
 
   Raises:
     ValueError: on construction, naming the attribute that is wrong; on a call,
-      for images that the patch does not divide.
+      for images that the patch does not divide, or that have not as many
+      patches as the first ones.
 
   Example:
     >>> model = VisionTransformer(depth=2, width=32, heads=2, patch=4)
@@ -108,11 +109,7 @@ class VisionTransformer(nn.Module):
       fraction at each site, float32 ``[depth]``.
     """
     depth, width, heads, mlp_width = self._shape()
-    if images.shape[1] % self.patch or images.shape[2] % self.patch:
-      raise ValueError(
-        f"patch must divide images of {images.shape[1]} x {images.shape[2]},"
-        f" got {self.patch}"
-      )
+    tokens = self._tokens(*images.shape[1:3])
     x = nn.Conv(
       width,
       (self.patch, self.patch),
@@ -122,6 +119,13 @@ class VisionTransformer(nn.Module):
       name="embed",
     )(images.astype(self.dtype))
     x = x.reshape(x.shape[0], -1, width)
+    if self.has_variable("params", "positions"):
+      known: int = self.get_variable("params", "positions").shape[0]
+      if tokens != known:
+        raise ValueError(
+          f"images must have the {known} patches of the first ones, for which"
+          f" there are positions and zeroth biases, got {tokens}"
+        )
     positions = self.param(
       "positions", nn.initializers.normal(0.02), x.shape[1:], jnp.float32
     )
@@ -155,13 +159,20 @@ class VisionTransformer(nn.Module):
   ) -> tuple[int, dict[str, int]]:
     """As :meth:`sparse_regimes.WideResNet.multiply_adds`, for RGB images."""
     depth, features, _, mlp_width = self._shape()
-    tokens = (height // self.patch) * (width // self.patch)
+    tokens = self._tokens(height, width)
     attention = 4 * tokens * features**2 + 2 * tokens**2 * features
     linear = tokens * features * mlp_width
     total = tokens * 3 * self.patch**2 * features + features * self.num_classes
     total += depth * (attention + 2 * linear)
     # The second linear of an MLP reads its hidden activations.
     return total, {f"block{i}_mlp": linear for i in range(depth)}
+
+  def _tokens(self, height: int, width: int) -> int:
+    if height % self.patch or width % self.patch:
+      raise ValueError(
+        f"patch must divide images of {height} x {width}, got {self.patch}"
+      )
+    return (height // self.patch) * (width // self.patch)
 
   def _shape(self) -> tuple[int, int, int, int]:
     """Depth, width, heads and hidden width, the size's where they are 0."""

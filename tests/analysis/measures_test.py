@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from flax import linen as nn
 
-from sparse_regimes import WideResNet, analysis
+from sparse_regimes import SparseActivation, WideResNet, analysis
 from sparse_regimes.layers import sparse_activation
 from sparse_regimes.losses import cross_entropy
 from sparse_regimes.models import mlp_block
@@ -124,6 +124,22 @@ def test_a_network_without_sites_is_named():
   model = Plain()
   variables = model.init(KEY, IMAGES, 1.0)
   with pytest.raises(ValueError, match="with SparseActivation modules"):
+    analysis.probe(model.apply, variables, IMAGES, LABELS)
+
+
+def test_a_site_that_is_called_twice_is_named():
+  class Twice(nn.Module):
+    @nn.compact
+    def __call__(self, images, keep_ratio, train=False):
+      del train
+      act = SparseActivation(name="act")
+      x = act(nn.Dense(4)(images.reshape(len(images), -1)), keep_ratio)
+      return nn.Dense(10)(act(nn.Dense(4)(x), keep_ratio)), jnp.ones(1)
+
+  model = Twice()
+  variables = model.init(KEY, IMAGES, 1.0)
+  model.apply(variables, IMAGES, 0.5)
+  with pytest.raises(ValueError, match="act must be called once to be looked"):
     analysis.probe(model.apply, variables, IMAGES, LABELS)
 
 
