@@ -16,6 +16,8 @@ Studies:
   spectra  of the first linears while training goes on.
   flatness augmented flatness against active fraction over training.
   regimes  Strategy 1 and random budgets: sparsity, flatness, spectra, FGSM.
+  finetune the modules added to a trained network, against training on; needs
+           --config.train.start_from, a run of cpu_vit, and a folder of its own.
 
 Small configs by default; ``--full`` takes the full-size ones, whose checkpoints
 of every epoch, some 65 MB each, are deleted but for the last and the best once
@@ -62,6 +64,7 @@ HESSIAN_SAMPLES = 16
 FULL = {
   "cpu_mlp": "mlp_vanilla",
   "cpu_vit": "vit_vanilla",
+  "cpu_vit_sparse_finetune": "vit_sparse_finetune",
   "cpu_vit_strategy1": "vit_strategy1",
   "cpu_mlp_shifted": "mlp_shifted",
 }

@@ -175,6 +175,10 @@ STUDIES = {
     trajectories=("flatness", "l0_coefficient"),
     compared=False,
   ),
+  "finetune": Study(
+    {"trained on": "cpu_vit", "fine-tuned": "cpu_vit_sparse_finetune"},
+    *_OF_MODULES,
+  ),
   "regimes": Study(
     {
       "dense": "cpu_vit",

@@ -342,6 +342,7 @@ def test_every_study_can_be_told_of_this_run(run, tmp_path):
     # Every arm is a config, small and full.
     for spec in study.arms.values():
       config, *overrides = spec.split("+")
+      overrides += ["train.start_from=a"] * (name == "finetune")
       for size in (config, flat_minima.FULL[config]):
         configs.load(size, overrides)
 
@@ -389,6 +390,7 @@ def test_a_study_is_trained_measured_and_thinned(tmp_path, capsys, monkeypatch):
     (["--study=all"], "--study must be one of modules, mlp, longer, shifted"),
     (["--study=modules", "--seeds=x"], "--seeds must be a number"),
     (["--study=modules", "--jobs=0"], "--jobs must be from 1"),
+    (["--study=finetune"], "train.start_from must be the folder of the run"),
     (["--study=modules", "--num_images=0"], "--num_images must be at least"),
     (["--study=modules", "--config.model.nome=3"], "model has no field"),
   ],
