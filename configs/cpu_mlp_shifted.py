@@ -3,8 +3,9 @@
 Claim:    with an S whose flat part is at 1.6, pre-activations gather in the
           flat part, so sparse derivatives come first.
 Command:  python -m sparse_regimes.main --config=configs/cpu_mlp_shifted.py
-Cost:     minutes on two CPU cores.
-Expected: experiments/results/flat_minima/README.md says how far it is.
+Cost:     about a minute on one of two cores.
+Expected: 0.4447 ± 0.0021 dense after 20 epochs, over three seeds;
+          experiments/results/flat_minima/README.md says what else.
 Source:   Peng et al., arXiv 2309.03004, scaled down; mlp_shifted is the full
           size.
 """

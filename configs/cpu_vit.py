@@ -2,8 +2,9 @@
 
 Claim:    the reference point of experiments/flat_minima.py: layer norm, ReLU.
 Command:  python -m sparse_regimes.main --config=configs/cpu_vit.py
-Cost:     minutes on two CPU cores.
-Expected: experiments/results/flat_minima/README.md says how far it is.
+Cost:     two to three and a half minutes on one of two cores.
+Expected: 0.4040 ± 0.0026 dense after 20 epochs, over three seeds;
+          experiments/results/flat_minima/README.md says what else.
 Source:   Peng et al., arXiv 2309.03004, scaled down; vit_vanilla is the full
           size.
 """

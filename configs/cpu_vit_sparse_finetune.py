@@ -6,7 +6,7 @@ Claim:    a trained network becomes sparse: zeroth biases are added, layer
 Command:  python -m sparse_regimes.main \
             --config=configs/cpu_vit_sparse_finetune.py \
             --config.train.start_from=runs/cpu_vit
-Cost:     minutes on two CPU cores.
+Cost:     two to three and a half minutes on one of two cores.
 Expected: experiments/results/flat_minima/README.md says how far it is.
 Source:   Peng et al., arXiv 2309.03004, scaled down; vit_sparse_finetune is
           the full size.

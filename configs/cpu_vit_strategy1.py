@@ -2,8 +2,9 @@
 
 Claim:    do the regimes of the first paper change what the second one measures?
 Command:  python -m sparse_regimes.main --config=configs/cpu_vit_strategy1.py
-Cost:     minutes on two CPU cores.
-Expected: experiments/results/flat_minima/README.md says how far it is.
+Cost:     two and a half to three and a half minutes on one of two cores.
+Expected: 0.4052 ± 0.0175 dense after 20 epochs, over three seeds;
+          experiments/results/flat_minima/README.md says what else.
 Source:   Wang, arXiv 2603.03131, with a decision every 20 batches, 5 % each,
           on a slower average; vit_strategy1 is the full size.
 """

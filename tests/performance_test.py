@@ -86,11 +86,21 @@ def test_flat_minima():
   for row in rows("bench_flat_minima-cpu"):
     assert f"{row['measures_over_backward']:.2f} times" in page
     assert row["measures_over_backward"] < 2
-    (line,) = (s for s in page.splitlines() if f"| {row['network']} |" in s)
-    cells = [cell.strip() for cell in line.split("|")[2:-1]]
-    assert cells == [f"{v:.3f}" for v in row["step_over_plain"].values()]
-    for module, ratio in row["step_over_plain"].items():
-      assert ratio <= 1.03 or module == "synaptic noise"
+    for step in row["steps"]:
+      name = f"| {row['network']}, {step['keep_ratio']} |"
+      (line,) = (s for s in page.splitlines() if name in s)
+      cells = [cell.strip() for cell in line.split("|")[2:-1]]
+      assert cells == [f"{v:.3f}" for v in step["over_plain"].values()]
+      for module in ("zeroth bias", "restricted layer norm", "J-SquaredReLU"):
+        assert step["over_plain"][module] <= 1.03
+      # What misses the aim is what the page says.
+      late = {m for m, v in step["over_plain"].items() if v > 1.03}
+      known = {"synaptic noise"}
+      if row["network"] == "residual_mlp":
+        known |= {"fine-tuning"}
+        known |= {"all three"} if step["keep_ratio"] == 0.7 else set()
+      known |= {"shifted S"} if step["keep_ratio"] == 0.7 else set()
+      assert late <= known
 
 
 def test_the_sweep():

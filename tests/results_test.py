@@ -327,20 +327,159 @@ def test_every_cell_of_a_flat_minima_table(name, monkeypatch):
   assert markdown(header, cells) in page
 
 
-def test_what_the_page_tells_of_flat_minima():
-  page = " ".join((FLAT_MINIMA / "README.md").read_text().split())
-  last = {}
-  with open(FLAT_MINIMA / "modules.csv") as file:
+def epochs_of(study):
+  """The rows of every run, by arm and then by seed."""
+  runs = {}
+  with open(FLAT_MINIMA / f"{study}.csv") as file:
     for row in csv.DictReader(file):
-      if row["epoch"] == "20":
-        last[row["arm"], int(row["seed"])] = row
+      by_seed = runs.setdefault(row["arm"], {})
+      by_seed.setdefault(int(row["seed"]), []).append(row)
+  return runs
+
+
+def values_of(runs, arm, measure, at=-1):
+  return np.array([float(rows[at][measure]) for rows in runs[arm].values()])
+
+
+def best_of(runs, arm):
+  return np.array(
+    [
+      max(float(row["test accuracy"]) for row in rows[1:])
+      for rows in runs[arm].values()
+    ]
+  )
+
+
+def interval(differences, digits=4):
+  got = estimate(differences)
+  numbers = (f"{n:.{digits}f}" for n in (got.low, got.high))
+  return f"{got.mean:+.{digits}f} [{', '.join(numbers)}]"
+
+
+ALL_THREE = "jsrelu, bias, restricted"
+FLAT_PAGE = " ".join((FLAT_MINIMA / "README.md").read_text().split())
+
+
+@pytest.mark.parametrize(
+  ("study", "sparser", "more_accurate"),
+  [("modules", 0, 3), ("mlp", 1, 3), ("longer", 1, 3)],
+)
+def test_what_the_page_tells_of_modules(study, sparser, more_accurate):
+  runs = epochs_of(study)
   for name in ("active fraction", "test accuracy"):
-    values = {
-      arm: [float(last[arm, seed][name]) for seed in range(3)]
-      for arm in ("relu", "jsrelu, bias, restricted")
-    }
-    plain, every = values.values()
-    got = estimate(np.subtract(every, plain))
-    assert f"{got.mean:+.4f} [{got.low:.4f}, {got.high:.4f}]" in page
-    # Less sparse and more accurate, on every seed.
-    assert (np.subtract(every, plain) > 0).all()
+    plain, every = (values_of(runs, a, name) for a in ("relu", ALL_THREE))
+    assert interval(every - plain) in FLAT_PAGE
+    better = every < plain if name == "active fraction" else every > plain
+    counted = sparser if name == "active fraction" else more_accurate
+    assert better.sum() == counted
+  for arm in ("relu", ALL_THREE):
+    active = values_of(runs, arm, "active fraction").mean()
+    assert f"{active:.4f}" in FLAT_PAGE
+
+
+def test_what_the_page_tells_of_best_epochs_and_gradients():
+  runs = epochs_of("modules")
+  plain = best_of(runs, "relu")
+  assert interval(best_of(runs, ALL_THREE) - plain) in FLAT_PAGE
+  for arm in ("relu, restricted", "jsrelu"):
+    assert f"{(best_of(runs, arm) - plain).mean():+.4f}" in FLAT_PAGE
+  runs = epochs_of("mlp")
+  name = "gradients above 1e-6"
+  plain, other = (values_of(runs, a, name) for a in ("relu", "jsrelu"))
+  assert interval(other - plain) in FLAT_PAGE
+  assert (other < plain).all()
+  # Sooner: all arms with it are ahead of all without after five epochs.
+  early = {arm: values_of(runs, arm, "active fraction", 5) for arm in runs}
+  with_it = [v.mean() for arm, v in early.items() if "jsrelu" in arm]
+  without = [v.mean() for arm, v in early.items() if "jsrelu" not in arm]
+  assert max(with_it) < min(without)
+
+
+def test_what_the_page_tells_of_the_shifted_s():
+  turns = []
+  for by_seed in epochs_of("shifted").values():
+    for rows in by_seed.values():
+      outside = [float(row["outside the flat part"]) for row in rows]
+      turns.append(int(np.argmin(outside)))
+      told = (outside[0], min(outside), outside[-1])
+      assert [f"{v:.2f}" for v in told] in (
+        ["0.54", "0.53", "0.60"],
+        ["0.54", "0.52", "0.60"],
+      )
+      assert min(float(row["active fraction"]) for row in rows) > 1 - 1e-5
+  assert (min(turns), max(turns)) == (2, 4)
+
+
+def test_what_the_page_tells_of_spectra_and_flatness():
+  spectral = "spectral concentration"
+  runs, longer = epochs_of("spectra"), epochs_of("longer")
+  for arm in ("relu", ALL_THREE):
+    start, end = (values_of(runs, arm, spectral, at) for at in (0, -1))
+    last = values_of(longer, arm, spectral)
+    assert (end > start).all()
+    assert (last > start).all()
+    for values in (start, end, last):
+      assert f"{values.mean():.2f}" in FLAT_PAGE
+  for study, rows in (("flatness", epochs_of("flatness")), ("longer", longer)):
+    for name in ("flatness", "weight"):
+      if (study, name) == ("longer", "weight"):
+        continue
+      full = f"log augmented {name}" if name == "flatness" else f"log {name}"
+      full += " of sparsity" if name == "weight" else ""
+      change = values_of(rows, "relu", full) - values_of(rows, "relu", full, 0)
+      assert interval(change, 2) in FLAT_PAGE
+
+
+def test_what_the_page_tells_of_regimes():
+  runs = epochs_of("regimes")
+  for arm in ("strategy 1", "random"):
+    active, dense = (
+      values_of(runs, a, "active fraction") for a in (arm, "dense")
+    )
+    assert (active < dense).all()
+    assert interval(active - dense) in FLAT_PAGE
+    flat, others = (
+      values_of(runs, a, "augmented flatness") for a in (arm, "dense")
+    )
+    assert (flat < others).sum() == 2
+    below = [
+      sum(
+        float(r["keep ratio"]) < float(r["active fraction"]) for r in rows[1:]
+      )
+      for rows in runs[arm].values()
+    ]
+    assert "{}, {} and {}".format(*below) in FLAT_PAGE
+  strategy = runs["strategy 1"]
+  lowest = min(
+    float(r["keep ratio"]) for rows in strategy.values() for r in rows
+  )
+  assert f"down to {lowest:.4f} of" in FLAT_PAGE
+  accuracies = [f"{float(r['test accuracy']):.4f}" for r in strategy[1][16:18]]
+  assert accuracies == ["0.1700", "0.4220"]
+  assert "falls to 0.1700, and" in FLAT_PAGE
+  # All that no interval tells from none, but one.
+  told = {
+    name: estimate(values_of(runs, arm, name) - values_of(runs, "dense", name))
+    for arm in ("strategy 1", "random")
+    for name in ("sharpness", "trace of the Hessian", "lost to FGSM")
+  }
+  assert all(found.low < 0 < found.high for found in told.values())
+  wider = values_of(runs, "random", "spectral concentration")
+  wider -= values_of(runs, "dense", "spectral concentration")
+  assert interval(wider) in FLAT_PAGE
+
+
+@pytest.mark.parametrize(
+  ("config", "study", "arm"),
+  [
+    ("cpu_vit", "regimes", "dense"),
+    ("cpu_vit_strategy1", "regimes", "strategy 1"),
+    ("cpu_mlp", "mlp", "relu"),
+    ("cpu_mlp_shifted", "shifted", "dx +1.6, dy +1.6"),
+  ],
+)
+def test_what_a_flat_minima_config_expects(config, study, arm):
+  found = estimate(values_of(epochs_of(study), arm, "test accuracy"))
+  path = RESULTS.parent.parent / "configs" / f"{config}.py"
+  text = path.read_text()
+  assert f"Expected: {found.mean:.4f} ± {found.sd:.4f} " in text
