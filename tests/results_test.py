@@ -358,6 +358,7 @@ def interval(differences, digits=4):
 
 ALL_THREE = "jsrelu, bias, restricted"
 FLAT_PAGE = " ".join((FLAT_MINIMA / "README.md").read_text().split())
+FRONT_PAGE = " ".join((RESULTS.parents[1] / "README.md").read_text().split())
 
 
 @pytest.mark.parametrize(
@@ -369,6 +370,7 @@ def test_what_the_page_tells_of_modules(study, sparser, more_accurate):
   for name in ("active fraction", "test accuracy"):
     plain, every = (values_of(runs, a, name) for a in ("relu", ALL_THREE))
     assert interval(every - plain) in FLAT_PAGE
+    assert study != "modules" or interval(every - plain) in FRONT_PAGE
     better = every < plain if name == "active fraction" else every > plain
     counted = sparser if name == "active fraction" else more_accurate
     assert better.sum() == counted
@@ -438,6 +440,7 @@ def test_what_the_page_tells_of_regimes():
     )
     assert (active < dense).all()
     assert interval(active - dense) in FLAT_PAGE
+    assert arm == "random" or interval(active - dense) in FRONT_PAGE
     flat, others = (
       values_of(runs, a, "augmented flatness") for a in (arm, "dense")
     )
