@@ -7,7 +7,8 @@ Command:  python -m sparse_regimes.main \
             --config=configs/cpu_vit_sparse_finetune.py \
             --config.train.start_from=runs/cpu_vit
 Cost:     two to three and a half minutes on one of two cores.
-Expected: experiments/results/flat_minima/README.md says how far it is.
+Expected: 0.4142 ± 0.0113 dense, over three orders of the images, from one
+          run; experiments/results/flat_minima/README.md says what else.
 Source:   Peng et al., arXiv 2309.03004, scaled down; vit_sparse_finetune is
           the full size.
 """

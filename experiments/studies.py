@@ -252,7 +252,9 @@ def table(
       row.append(_mean([*values.values()]))
       changed.append(_difference(values, before))
       below.append(_difference(values, other))
-    cells += [row, changed]
+    cells.append(row)
+    if any(changed[2:]):
+      cells.append(changed)
     if study.compared and label != first:
       cells.append(below)
   return ["arm", "seeds", *study.measures], cells

@@ -477,6 +477,7 @@ def test_what_the_page_tells_of_regimes():
   [
     ("cpu_vit", "regimes", "dense"),
     ("cpu_vit_strategy1", "regimes", "strategy 1"),
+    ("cpu_vit_sparse_finetune", "finetune", "fine-tuned"),
     ("cpu_mlp", "mlp", "relu"),
     ("cpu_mlp_shifted", "shifted", "dx +1.6, dy +1.6"),
   ],
@@ -486,3 +487,15 @@ def test_what_a_flat_minima_config_expects(config, study, arm):
   path = RESULTS.parent.parent / "configs" / f"{config}.py"
   text = path.read_text()
   assert f"Expected: {found.mean:.4f} ± {found.sd:.4f} " in text
+
+
+def test_what_the_page_tells_of_finetuning():
+  runs = epochs_of("finetune")
+  for name in ("active fraction", "test accuracy"):
+    plain, tuned = (
+      values_of(runs, arm, name) for arm in ("trained on", "fine-tuned")
+    )
+    assert interval(tuned - plain) in FLAT_PAGE
+    assert f"{tuned.mean():.4f}" in FLAT_PAGE
+    assert f"{plain.mean():.4f}" in FLAT_PAGE
+    assert (tuned < plain).sum() == (2 if name == "active fraction" else 0)
