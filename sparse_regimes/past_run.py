@@ -120,13 +120,17 @@ def describe_run(
   if changed := differing_fields(before, config, (*FREE, "model.dtype")):
     saved = by_path(describe_state(before, data)[1])
     wanted = by_path(template)
-    for name in saved | wanted:
-      shapes = [x[name].shape if name in x else None for x in (saved, wanted)]
-      if shapes[0] != shapes[1]:
+    # What moments say of a parameter the parameter itself says better.
+    for name in sorted(
+      saved | wanted, key=lambda n: not n.startswith("params")
+    ):
+      was, would_be = (
+        x[name].shape if name in x else "absent" for x in (saved, wanted)
+      )
+      if was != would_be:
         raise InputError(
           f"--config overrides must leave the state of {workdir} as it is, got"
-          f" {', '.join(changed)}: {name} would change from"
-          f" {shapes[0] or 'nothing'} to {shapes[1] or 'nothing'}"
+          f" {', '.join(changed)}: {name} is {was} and would be {would_be}"
         )
   return parts, template
 

@@ -216,6 +216,7 @@ def test_overrides_that_make_another_network(copied, capsys, field, mode):
   assert "--config overrides must leave the state of" in line
   assert f"{name} (was " in line
   assert f"now {value}" in line.replace("'", "")
+  assert ": params/" in line
   assert (copied / MEASURES_FILE).read_text() == before
 
 
