@@ -29,9 +29,10 @@ def tap(module: nn.Module, name: str, value: jax.Array) -> jax.Array:
     value = value + module.get_variable(PERTURBATIONS, name)
   if module.is_mutable_collection(VALUES) and not module.is_initializing():
     if module.has_variable(VALUES, name):
+      site = "/".join(module.path) or type(module).__name__
       raise ValueError(
-        f"{'/'.join(module.path)} must be called once to be looked into, got a"
-        " second call; give each call a module of its own"
+        f"{site} must be called once to be looked into, got a second call; give"
+        " each call a module of its own"
       )
     module.sow(VALUES, name, value, reduce_fn=lambda _, x: x, init_fn=tuple)
   return value
