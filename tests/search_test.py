@@ -213,9 +213,13 @@ def test_a_trial_is_put_back_once_and_with_its_values(monkeypatch, tmp_path):
   trial, claim = sweep.ask(study, tmp_path, 1, seed=0)
   claim.close()
   value = field.suggest(trial)
-  # Killed after it was queued again, before it was told of.
+
+  def killed(*_, **__):
+    raise KeyboardInterrupt
+
+  # After it was queued again, before it was told of.
   with monkeypatch.context() as patch:
-    patch.setattr(study, "tell", lambda *_, **__: os.kill(os.getpid(), 2))
+    patch.setattr(study, "tell", killed)
     with pytest.raises(KeyboardInterrupt):
       sweep.put_back(study, study.get_trials()[0])
   for _ in range(2):
