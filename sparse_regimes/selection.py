@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jax import lax
 from jax.typing import ArrayLike
 
-from sparse_regimes.activations import Activation, get_activation
+from sparse_regimes.activations import Activation, flat_part, get_activation
 from sparse_regimes.errors import one_of
 from sparse_regimes.kernels.pallas_tpu import (
   MAX_BLOCK_BYTES,
@@ -22,8 +22,6 @@ from sparse_regimes.kernels.threshold import threshold_mask
 IMPLEMENTATIONS = ("lax_top_k", "xla", "pallas_tpu")
 SCOPES = ("global", "channel")
 SCORES = ("value", "magnitude")
-# Their zeros need no order: kept or not, value and derivative are 0.
-_FLAT_AT_ZERO = ("jsrelu", "jsrelu_linear", "s_relu", "s_jsrelu")
 
 
 def num_kept(size: int, keep_ratio: ArrayLike) -> jax.Array:
@@ -186,10 +184,11 @@ def sparse_activation(
     x, axes = _budget_axes(x, scope)
     how = _choose(implementation, x, axes)
     return _sparse_relu(x, _as_ratio(keep_ratio), axes, how)
+  # Zeros of a flat part need no order: kept or not, their derivative is 0.
   return _sparsify(
     get_activation(activation)(x),
     *(keep_ratio, scope, score, implementation),
-    break_zero_ties=activation not in _FLAT_AT_ZERO,
+    break_zero_ties=flat_part(activation) is None,
   )
 
 
