@@ -5,13 +5,16 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: quickstart test check format bench chaos fuzz wheel clean
+.PHONY: quickstart test test-fast check format bench chaos fuzz wheel clean
 
 quickstart: $(VENV)/.package  ## train a small network on embedded images
 	$(BIN)/python -m sparse_regimes.main --config=configs/quickstart.py
 
 test: $(VENV)/.test  ## run every test
 	$(BIN)/python -m pytest
+
+test-fast: $(VENV)/.test  ## what starts no process and trains no whole run
+	$(BIN)/python -m pytest -m 'not run'
 
 check: $(VENV)/.test  ## lint and type-check, as the tests do
 	$(BIN)/ruff format --check .
@@ -36,7 +39,7 @@ wheel: $(VENV)/.test  ## build dist/*.whl
 	$(BIN)/python -m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir dist .
 
 clean:
-	rm -rf $(VENV) dist
+	rm -rf $(VENV) dist .cache
 
 # A stamp is written last, so an interrupted installation starts again.
 $(VENV)/.package: pyproject.toml constraints.txt | $(BIN)/python

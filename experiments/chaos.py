@@ -2,6 +2,7 @@
 
 Usage:
   python experiments/chaos.py [--kills=20] [--seed=0] [--epochs=4]
+    [--config=FILE]
 
 One run is left alone. Others get ``kill -9`` at seeded moments and are started
 again each time until they end: while compiling, in the middle of an epoch,
@@ -47,17 +48,18 @@ class Run:
   Args:
     workdir: its folder.
     epochs: to train.
+    config: a file; an epoch has ten steps.
   """
 
-  def __init__(self, workdir: Path, epochs: int):
-    self.workdir, self.epochs = workdir, epochs
+  def __init__(self, workdir: Path, epochs: int, config: Path):
+    self.workdir, self.epochs, self.config = workdir, epochs, config
     self.log = workdir.with_suffix(".log")
 
   def start(self) -> None:
     """Starts the process, or starts it again."""
     command = [
       *(sys.executable, "-u", "-m", "sparse_regimes.main"),
-      f"--config={ROOT / 'configs' / 'smoke.py'}",
+      f"--config={self.config}",
       f"--workdir={self.workdir}",
       f"--config.train.epochs={self.epochs}",
       # A save in the middle of each epoch and at its end, before evaluation.
@@ -167,6 +169,9 @@ def main() -> int:
   parser.add_argument("--kills", type=int, default=20)
   parser.add_argument("--epochs", type=int, default=4)
   parser.add_argument("--seed", type=int, default=0)
+  parser.add_argument(
+    "--config", type=Path, default=ROOT / "configs" / "smoke.py"
+  )
   parser.add_argument("--moments", default=",".join(MOMENTS))
   parser.add_argument("--write", action="store_true", help="results/chaos.json")
   args = parser.parse_args()
@@ -174,7 +179,7 @@ def main() -> int:
   moments = args.moments.split(",")
 
   with tempfile.TemporaryDirectory() as folder:
-    undisturbed = Run(Path(folder) / "undisturbed", args.epochs)
+    undisturbed = Run(Path(folder) / "undisturbed", args.epochs, args.config)
     undisturbed.start()
     if undisturbed.process.wait():
       print(undisturbed.log.read_text())
@@ -188,7 +193,7 @@ def main() -> int:
     rows: list[dict[str, Any]] = []
     killed, started = 0, time.monotonic()
     while killed < args.kills:
-      run = Run(Path(folder) / f"run{len(rows)}", args.epochs)
+      run = Run(Path(folder) / f"run{len(rows)}", args.epochs, args.config)
       kills: list[str] = []
       while True:
         run.start()

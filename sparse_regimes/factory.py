@@ -1,6 +1,7 @@
 """The one place where a config's strings become objects."""
 
 import contextlib
+import functools
 import inspect
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
@@ -233,15 +234,20 @@ def make_state(
 ) -> TrainState:
   """The state before the first step; the seed alone decides it."""
   init_rng, run_rng = jax.random.split(jax.random.key(config.seed))
-  init = jax.jit(parts.model.init)
   with _section("model"):
-    variables = init(init_rng, jnp.zeros((1, *image_shape)), 1.0)
+    variables = _init(parts.model, init_rng, jnp.zeros((1, *image_shape)))
   return TrainState.create(
     variables,
     tx=parts.tx,
     controller=parts.controller,
     rng=run_rng,
   )
+
+
+# Of equal models only the first is compiled for.
+@functools.partial(jax.jit, static_argnums=0)
+def _init(model: nn.Module, rng: jax.Array, images: jax.Array) -> Any:
+  return model.init(rng, images, 1.0)
 
 
 def multiply_adds(model: nn.Module, data: Dataset) -> Arithmetic:

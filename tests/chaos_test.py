@@ -4,16 +4,17 @@ import subprocess
 import sys
 
 import pytest
-from running import ROOT
+from running import ROOT, TINY_RUN
 
 
-@pytest.mark.usefixtures("compile_once")
+@pytest.mark.run
 def test_kills_leave_no_trace():
   subprocess.run(
     [
       sys.executable,
       str(ROOT / "experiments" / "chaos.py"),
-      *("--kills=3", "--epochs=2", "--moments=saving,evaluating,logging"),
+      *(f"--config={TINY_RUN}", "--kills=3", "--epochs=2"),
+      "--moments=saving,evaluating,logging",
     ],
     check=True,
   )

@@ -18,7 +18,7 @@ import pytest
 import run_queue
 from command import exit_code
 from etils import epath
-from running import ROOT
+from running import ROOT, TINY_RUN
 
 from sparse_regimes import config as configs
 from sparse_regimes.errors import InputError
@@ -254,11 +254,11 @@ def test_a_run_that_fails_is_named_and_the_others_go_on(
   assert float(rows["dense accuracy"]["mean"]) == 0.5
 
 
-@pytest.mark.usefixtures("compile_once")
+@pytest.mark.run
 def test_two_queues_share_the_work(tmp_path):
   command = [
-    *(sys.executable, "-u", str(SCRIPT), "--configs=smoke", "--seeds=2"),
-    *(f"--out={tmp_path}", *SMALL),
+    *(sys.executable, "-u", str(SCRIPT), f"--configs={TINY_RUN}"),
+    *("--seeds=2", f"--out={tmp_path}", *SMALL),
   ]
   queues = [
     subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT)
@@ -271,18 +271,16 @@ def test_two_queues_share_the_work(tmp_path):
   assert all("2 of 2 runs finished" in text for text in printed)
 
 
-@pytest.mark.usefixtures("compile_once")
+@pytest.mark.run
 def test_killed_and_interrupted_it_goes_on(tmp_path):
-  dense = (ROOT / "configs" / "smoke.py").read_text()
-  dense = dense.replace('"strategy1"', '"constant"')
-  config = tmp_path / "smoke_dense.py"
-  config.write_text(dense)
+  dense = "tiny_run+controller.name=constant"
+  arms = f"{TINY_RUN},{TINY_RUN}+controller.name=constant"
   out = tmp_path / "out"
 
   def begin(*arguments):
     return subprocess.Popen(
       [
-        *(sys.executable, "-u", str(SCRIPT), f"--configs=smoke,{config}"),
+        *(sys.executable, "-u", str(SCRIPT), f"--configs={arms}"),
         *("--seeds=4,", f"--out={out}", *SMALL, *arguments),
       ],
       stdout=subprocess.PIPE,
@@ -299,11 +297,11 @@ def test_killed_and_interrupted_it_goes_on(tmp_path):
 
   # Killed while the first run trains, which goes on without it.
   with begin() as process:
-    wait_for(out / "smoke" / "seed4" / "checkpoints")
+    wait_for(out / "tiny_run" / "seed4" / "checkpoints")
     os.kill(process.pid, signal.SIGKILL)
   # Told to stop while it waits for that run, or trains the second.
   with begin() as process:
-    wait_for(out / "smoke_dense" / "seed4" / ".lock")
+    wait_for(out / dense / "seed4" / ".lock")
     process.send_signal(signal.SIGTERM)
     printed, error = process.communicate()
   assert process.returncode == 143, error
@@ -315,7 +313,7 @@ def test_killed_and_interrupted_it_goes_on(tmp_path):
   assert "2 of 2 runs finished" in printed
   rows = list(csv.DictReader((out / "table.csv").read_text().splitlines()))
   rows = [row for row in rows if row["measure"] == "dense accuracy"]
-  assert [row["arm"] for row in rows] == ["smoke", "smoke_dense"]
+  assert [row["arm"] for row in rows] == ["tiny_run", dense]
   assert all(0 <= float(row["mean"]) <= 1 for row in rows)
   # Again: nothing is trained.
   before = {p: p.stat().st_mtime_ns for p in out.glob("*/seed4/summary.json")}

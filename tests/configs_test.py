@@ -37,39 +37,91 @@ def test_it_is_a_lab_notebook(name):
 # Of the same kind, but they compile in seconds here.
 SMALL = {
   "wide_resnet": ["model.depth=10", "model.widen=1"],
-  "vision_transformer": ["model.depth=2", "model.width=24", "model.heads=2"],
-  "residual_mlp": ["model.depth=2", "model.width=24"],
+  "vision_transformer": ["model.depth=1", "model.width=24", "model.heads=2"],
+  "residual_mlp": ["model.depth=1", "model.width=24"],
 }
 
 
-# A fine-tuning wants to know of what.
-START = ["train.start_from=a_run"]
-
-
-@pytest.mark.parametrize("name", SHIPPED)
-def test_it_takes_a_step(name):
-  start = START if name.endswith("vit_sparse_finetune") else []
+def load(name):
+  # A fine-tuning wants to know of what.
+  start = ["train.start_from=a_run"] * name.endswith("vit_sparse_finetune")
   model = configs.load(name, start).model.name
-  config = configs.load(name, [*SMALL[model], *start])
-  # Optax's Adam promotes types by itself.
-  promotion = "strict" if config.optimizer.name == "sgd" else "standard"
-  with jax.numpy_dtype_promotion(promotion):
-    take_a_step(config)
+  return configs.load(name, [*SMALL[model], *start])
 
 
-def take_a_step(config):
+def step_of(config):
+  """A train step, and a function that makes its state and its batch."""
   parts = factory.make_parts(config, num_classes=10, steps_per_epoch=10)
-  state = factory.make_state(config, parts, (8, 8, 3))
-  before = jax.device_get(state.params["head"]["kernel"])
   train_step = make_train_step(
     parts.model.apply, parts.tx, parts.controller, preprocess=normalize
   )
   data = mini.load()
-  batch = {
-    "images": jnp.asarray(data.train_images[:8, :8, :8]),
-    "labels": jnp.asarray(data.train_labels[:8]),
-  }
-  state, metrics = train_step(state, batch)
+
+  def arguments():
+    state = factory.make_state(config, parts, (8, 8, 3))
+    return state, {
+      "images": jnp.asarray(data.train_images[:8, :8, :8]),
+      "labels": jnp.asarray(data.train_labels[:8]),
+    }
+
+  return train_step, arguments
+
+
+def promotion(config):
+  """Optax's Adam promotes types by itself."""
+  strict = config.optimizer.name == "sgd"
+  return jax.numpy_dtype_promotion("strict" if strict else "standard")
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_its_step_can_be_traced(name):
+  config = load(name)
+  train_step, arguments = step_of(config)
+  with promotion(config):
+    before = jax.eval_shape(arguments)
+    after, metrics = jax.eval_shape(train_step, *before)
+  # The state can go in again, and is not all that comes out.
+  assert after == before[0]
+  assert {"loss", "accuracy", "nonzero", "keep_ratio"} <= set(metrics)
+
+
+# Every network, optimizer, controller and module of one is among them.
+STEPS = (
+  *("wrn_strategy1", "wrn_strategy2", "wrn_cosine", "wrn_random"),
+  *("wrn_shuffled", "wrn_regularised", "vit_noise", "vit_sparse"),
+  *("vit_sparse_finetune", "vit_wide", "mlp_sparse", "mlp_shifted"),
+)
+
+
+def kinds(config):
+  """What makes the code of a step another one."""
+  model = config.model
+  yield model.name
+  yield config.optimizer.name, config.optimizer.schedule
+  yield config.controller.name
+  for name in ("norm", "activation", "score", "zeroth_bias", "scope"):
+    yield name, model.get(name)
+  for name in ("noise", "dropout", "shift_x", "mix_steps"):
+    yield name, bool(model.get(name))
+  yield "weight decay", bool(config.optimizer.weight_decay)
+  yield "shuffled", bool(config.signal.shuffle_window)
+  yield "clipped", bool(config.optimizer.clip_norm)
+
+
+def test_of_every_kind_one_is_compiled():
+  compiled = {kind for name in STEPS for kind in kinds(load(name))}
+  for name in SHIPPED:
+    assert set(kinds(load(name))) <= compiled, name
+
+
+@pytest.mark.parametrize("name", STEPS)
+def test_it_takes_a_step(name):
+  config = load(name)
+  train_step, arguments = step_of(config)
+  with promotion(config):
+    state, batch = arguments()
+    before = jax.device_get(state.params["head"]["kernel"])
+    state, metrics = train_step(state, batch)
   assert np.isfinite(metrics["loss"])
   assert not np.array_equal(before, state.params["head"]["kernel"])
 

@@ -1,11 +1,20 @@
-"""Settings every test runs under: eight devices, strict promotion."""
+"""Settings every test runs under, and what keeps the suite fast.
 
+``tests/README.md`` says which fixture a new test takes.
+"""
+
+import collections
 import os
 
-os.environ["XLA_FLAGS"] = (
-  os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
-)
+from compile_cache import folder
+
+# The environment, so that processes that tests start have these settings, too.
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
+# Workers, processes and later runs compile a program once among them.
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", folder())
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+# Most time goes into compiling programs that then run for a moment.
+os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
 
 import json
 from pathlib import Path
@@ -16,6 +25,8 @@ import jax
 import numpy as np
 import pytest
 
+# Not the environment: processes that tests start have one device.
+jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
@@ -63,13 +74,30 @@ def _fresh_trace_counter():
   chex.clear_trace_counter()
 
 
-@pytest.fixture(scope="module")
-def compile_once(tmp_path_factory):
-  """Processes started by a test share their programs, and have one device."""
-  with pytest.MonkeyPatch.context() as patch:
-    # Beside the folders of the workers, which share it.
-    cache = tmp_path_factory.getbasetemp().parent / "compiled"
-    patch.delenv("XLA_FLAGS", raising=False)
-    patch.setenv("JAX_COMPILATION_CACHE_DIR", str(cache))
-    patch.setenv("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+@pytest.fixture(autouse=True)
+def _optimised(request):
+  """Compiles as a user's program is compiled, where a test is marked so."""
+  if request.node.get_closest_marker("optimised") is None:
     yield
+    return
+  jax.config.update("jax_disable_most_optimizations", False)
+  yield
+  jax.config.update("jax_disable_most_optimizations", True)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _drop_programs():
+  """Programs of one file are of no use to the next, and take gigabytes."""
+  yield
+  jax.clear_caches()
+
+
+def pytest_terminal_summary(terminalreporter):
+  """Names the ten dearest tests, so that somebody looks when one is new."""
+  seconds = collections.Counter()
+  for reports in terminalreporter.stats.values():
+    for report in reports:
+      if hasattr(report, "duration") and hasattr(report, "nodeid"):
+        seconds[report.nodeid.rpartition("/")[2]] += report.duration
+  dearest = [f"{name} {s:.0f} s" for name, s in seconds.most_common(10)]
+  terminalreporter.write_line(f"ten dearest: {', '.join(dearest)}")

@@ -28,6 +28,9 @@ from sparse_regimes import (
 from sparse_regimes.data.dataset import normalize
 from sparse_regimes.optimizer import sgd
 
+# What is counted is the program that a user gets.
+pytestmark = pytest.mark.optimised
+
 EXPERIMENTS = Path(__file__).parent.parent / "experiments"
 COLLECTIVE = re.compile(
   r" (all-\w+|reduce-scatter|collective-\w+)(?:-start)?\("
@@ -35,9 +38,9 @@ COLLECTIVE = re.compile(
 
 
 @functools.cache
-def compiled_step(masked, num_devices):
-  """WRN-16-2's step, on a batch split over devices if there are several."""
-  model = WideResNet(16, 2)
+def compiled_step(masked, num_devices, depth):
+  """A step, on a batch split over devices if there are several."""
+  model = WideResNet(depth, 1)
   tx, controller = sgd(0.1), controllers.strategy1()
 
   def apply_fn(variables, images, keep_ratio, **arguments):
@@ -69,7 +72,7 @@ def compiled_step(masked, num_devices):
 
 def test_temporary_memory():
   masked, dense = (
-    compiled_step(masked, 1).memory_analysis().temp_size_in_bytes
+    compiled_step(masked, 1, 16).memory_analysis().temp_size_in_bytes
     for masked in (True, False)
   )
   assert 1 < masked / dense <= 1.1
@@ -77,7 +80,7 @@ def test_temporary_memory():
 
 def test_collectives_are_the_dense_program_s():
   masked, dense = (
-    collections.Counter(COLLECTIVE.findall(compiled_step(m, 8).as_text()))
+    collections.Counter(COLLECTIVE.findall(compiled_step(m, 8, 10).as_text()))
     for m in (True, False)
   )
   assert masked == dense
@@ -102,6 +105,7 @@ def test_at_ratio_1_nothing_is_searched():
 @pytest.mark.skipif(
   importlib.util.find_spec("libtpu") is None, reason="needs jax[tpu]"
 )
+@pytest.mark.run
 def test_bytes_of_the_tpu_program():
   """At 1.3 the search reads each activation about once, and stays on chip."""
   code = (

@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from tiny import TinyNet, tiny_state
+from tiny import TinyNet, apply, tiny_state
 
 from sparse_regimes import controllers, make_eval_step
 from sparse_regimes.data.dataset import normalize
@@ -24,9 +24,7 @@ def test_every_image_counts_once_whatever_the_batch(batch_size, num_devices):
   batches = make_batches(IMAGES, LABELS, batch_size, mesh)
   assert sum(len(b["labels"]) for b in batches) == 23
 
-  logits, stats = model.apply(
-    state.variables, normalize(IMAGES), 0.3, train=False
-  )
+  logits, stats = apply(model, state.variables, normalize(IMAGES), 0.3)
   logits = np.asarray(logits, np.float64)
   shifted = logits - logits.max(1, keepdims=True)
   losses = np.log(np.exp(shifted).sum(1)) - shifted[np.arange(23), LABELS]

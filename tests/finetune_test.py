@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from tiny import apply, init
 
 from sparse_regimes import config as configs
 from sparse_regimes import factory
@@ -24,6 +25,8 @@ SMALL = (
   "--config.model.depth=2",
   "--config.model.width=16",
   "--config.model.heads=2",
+  "--config.model.patch=8",
+  "--config.train.num_devices=1",
 )
 
 
@@ -58,6 +61,7 @@ def accuracies(workdir):
   return [json.loads(line)["test_dense_accuracy"] for line in lines]
 
 
+@pytest.mark.run
 def test_a_finetuned_run_begins_where_the_other_ended(
   vanilla, tmp_path, capsys
 ):
@@ -128,16 +132,14 @@ def test_a_finetuned_norm_keeps_its_bias_and_signs():
 def test_the_activation_is_mixed_by_training_steps():
   model = ResidualMLP(width=8, depth=1, activation="jsrelu", mix_steps=2)
   images = jax.random.normal(jax.random.key(0), (4, 2, 2, 3))
-  variables = model.init(jax.random.key(1), images, 1.0)
+  variables = init(model, images)
 
   def logits(activation):
     other = ResidualMLP(width=8, depth=1, activation=activation)
-    return other.apply({"params": variables["params"]}, images, 1.0)[0]
+    return apply(other, {"params": variables["params"]}, images)[0]
 
   def mixed(statistics):
-    return model.apply(
-      {"params": variables["params"], "batch_stats": statistics}, images, 1.0
-    )[0]
+    return apply(model, variables | {"batch_stats": statistics}, images)[0]
 
   statistics = variables["batch_stats"]
   np.testing.assert_allclose(mixed(statistics), logits("relu"))
@@ -167,6 +169,7 @@ def test_the_activation_is_mixed_by_training_steps():
     (None, ["--config.model.patch=5"], "model.patch must divide images of 32"),
   ],
 )
+@pytest.mark.run
 def test_what_cannot_be_started_from(
   vanilla, tmp_path, capsys, start, arguments, message
 ):

@@ -6,6 +6,7 @@ import numpy as np
 import optax
 import pytest
 from flax import linen as nn
+from tiny import apply, init
 
 from sparse_regimes import projections
 from sparse_regimes.layers import (
@@ -106,26 +107,31 @@ def test_gradients_pass_through_the_scale_in_the_first_version_only(
 def test_noise_is_redrawn_at_every_step_and_absent_in_evaluation():
   model = ResidualMLP(width=8, depth=1, noise=0.5)
   images = jnp.ones((2, 2, 2, 3))
-  variables = model.init(KEY, images, 1.0)
-  draws = [
-    model.apply(
-      variables, images, 1.0, train=True, rngs={"synapse": jax.random.key(i)}
-    )[0]
-    for i in (1, 1, 2)
-  ]
+  variables = init(model, images)
+
+  @jax.jit
+  def draw(seed):
+    rngs = {"synapse": jax.random.key(seed)}
+    return model.apply(variables, images, 1.0, train=True, rngs=rngs)[0]
+
+  draws = [draw(seed) for seed in (1, 1, 2)]
   np.testing.assert_array_equal(draws[0], draws[1])
   assert (draws[0] != draws[2]).any()
-  quiet = model.apply(variables, images, 1.0)[0]
+  quiet = apply(model, variables, images)[0]
   assert (quiet != draws[0]).any()
 
 
 def project(tx, params, grads, steps=1):
+  @jax.jit
+  def step(params, state):
+    updates, state = tx.update(grads, state, params)
+    return optax.apply_updates(params, updates), state
+
   state = tx.init(params)
   for _ in range(steps):
     # Optax's Adam promotes types by itself.
     with jax.numpy_dtype_promotion("standard"):
-      updates, state = jax.jit(tx.update)(grads, state, params)
-    params = optax.apply_updates(params, updates)
+      params, state = step(params, state)
   return params
 
 
@@ -152,7 +158,7 @@ def test_zeroth_biases_stay_within_their_bound(optimizer):
   model = VisionTransformer(
     depth=2, width=8, heads=2, patch=4, zeroth_bias="input", norm="restricted"
   )
-  params = model.init(KEY, jnp.zeros((1, 8, 8, 3)), 1.0)["params"]
+  params = init(model, jnp.zeros((1, 8, 8, 3)))["params"]
   tx = optax.chain(
     optimizer,
     projections.restricted_scale(
@@ -263,7 +269,7 @@ def test_images_of_another_size_than_the_first():
   model = VisionTransformer(
     depth=1, width=4, heads=1, patch=4, zeroth_bias="input"
   )
-  variables = model.init(KEY, jnp.zeros((1, 8, 8, 3)), 1.0)
+  variables = init(model, jnp.zeros((1, 8, 8, 3)))
   with pytest.raises(ValueError, match=r"4 patches of the first .* got 16"):
     model.apply(variables, jnp.zeros((1, 16, 16, 3)), 1.0)
 
@@ -288,7 +294,7 @@ def test_images_of_another_size_than_the_first():
 def test_models_compute_in_bfloat16(model):
   images = jax.random.normal(KEY, (2, 8, 8, 3))
   with jax.numpy_dtype_promotion("standard"):
-    variables = model.init(KEY, images, 1.0)
+    variables = init(model, images)
     assert {x.dtype for x in jax.tree.leaves(variables)} == {jnp.float32.dtype}
 
     def loss(params):
@@ -297,7 +303,7 @@ def test_models_compute_in_bfloat16(model):
       )
       return jnp.sum(logits[:, 0])
 
-    value, grads = jax.value_and_grad(loss)(variables["params"])
+    value, grads = jax.jit(jax.value_and_grad(loss))(variables["params"])
   assert value.dtype == jnp.float32
   finite = [np.isfinite(g).all() for g in jax.tree.leaves(grads)]
   assert all(finite)

@@ -25,6 +25,8 @@ from sparse_regimes.measures import MEASURES_FILE, read_measures
 from sparse_regimes.over_epochs import measure_run
 from sparse_regimes.past_run import kept_epochs, restore_number
 
+pytestmark = pytest.mark.run
+
 SMALL = (
   "data.name=cifar10_mini",
   "train.epochs=3",
@@ -34,6 +36,7 @@ SMALL = (
   "model.width=16",
   "model.depth=2",
   "checkpoint.keep=9",
+  "train.num_devices=1",
 )
 
 
@@ -348,7 +351,6 @@ def test_every_study_can_be_told_of_this_run(run, tmp_path):
         configs.load(size, overrides)
 
 
-@pytest.mark.usefixtures("compile_once")
 def test_a_study_is_trained_measured_and_thinned(tmp_path, capsys, monkeypatch):
   arms = {"a": "cpu_mlp", "b": "cpu_mlp+model.activation=jsrelu"}
   study = flat_minima.STUDIES["mlp"]._replace(arms=arms)
@@ -358,7 +360,8 @@ def test_a_study_is_trained_measured_and_thinned(tmp_path, capsys, monkeypatch):
     *("--num_images=16", "--config.data.name=cifar10_mini"),
     *("--config.model.depth=1", "--config.model.width=16"),
     *("--config.train.epochs=4", "--config.train.batch_size=512"),
-    *("--config.eval.batch_size=256", "--config.optimizer.learning_rate=0.01"),
+    *("--config.train.num_devices=1", "--config.eval.batch_size=256"),
+    "--config.optimizer.learning_rate=0.01",
   ]
   assert exit_code(lambda: flat_minima.flat_minima(arguments)) == 0
   printed = capsys.readouterr().out

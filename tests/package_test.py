@@ -5,6 +5,8 @@ import sys
 import tomllib
 from pathlib import Path
 
+import pytest
+
 import sparse_regimes
 
 ROOT = Path(__file__).parent.parent
@@ -22,14 +24,17 @@ def check(*command, **arguments):
   return done.stdout
 
 
+@pytest.mark.run
 def test_formatted():
   check("ruff", "format", "--check", ".")
 
 
+@pytest.mark.run
 def test_linted():
   check("ruff", "check", ".")
 
 
+@pytest.mark.run
 def test_typed():
   check("mypy")
 
@@ -42,6 +47,7 @@ def test_versions_agree():
   assert f"## {project['version']}" in (ROOT / "CHANGELOG.md").read_text()
 
 
+@pytest.mark.run
 def test_a_wheel_runs_without_the_checkout(tmp_path):
   check(
     *("pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation"),
@@ -56,6 +62,7 @@ def test_a_wheel_runs_without_the_checkout(tmp_path):
     "import sys, sparse_regimes, sparse_regimes.main as m;"
     "assert 'site' in sparse_regimes.__file__, sparse_regimes.__file__;"
     "sys.exit(m.main(['--config=smoke', '--workdir=run',"
+    # The one run here of a Wide ResNet, optimised as users have it.
     "'--config.train.epochs=1', '--config.train.batch_size=640']))"
   )
   done = subprocess.run(

@@ -11,8 +11,6 @@ from running import read_until, records_of, run, start
 from sparse_regimes import processes
 from sparse_regimes.errors import InputError
 
-pytestmark = pytest.mark.usefixtures("compile_once")
-
 
 def test_alone_there_is_nothing_to_agree_on():
   assert processes.on_first(lambda: [1, "a"]) == [1, "a"]
@@ -39,6 +37,7 @@ def start_two(workdir, *arguments, second=()):
   ]
 
 
+@pytest.mark.run
 def test_what_is_wrong_with_one_ends_both(tmp_path):
   both = start_two(tmp_path / "run", second=["--config.seed=1"])
   errors = [p.communicate(timeout=60)[1] for p in both]
@@ -48,6 +47,7 @@ def test_what_is_wrong_with_one_ends_both(tmp_path):
   assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.run
 def test_two_train_and_stop_together_and_one_goes_on(tmp_path):
   workdir = tmp_path / "two"
   first, second = start_two(workdir, "--config.train.epochs=2")
@@ -72,6 +72,7 @@ def test_two_train_and_stop_together_and_one_goes_on(tmp_path):
       np.testing.assert_allclose(record[name], expected[name], rtol=0.05)
 
 
+@pytest.mark.run
 def test_two_start_from_what_one_trained(tmp_path):
   run(tmp_path / "one", "--config.train.epochs=1")
   arguments = (
@@ -90,6 +91,7 @@ def test_two_start_from_what_one_trained(tmp_path):
   assert after["test_dense_accuracy"] == before["test_dense_accuracy"]
 
 
+@pytest.mark.run
 def test_one_that_dies_ends_the_other(tmp_path):
   first, second = start_two(tmp_path, "--config.train.epochs=1000")
   read_until(first, "epoch ")

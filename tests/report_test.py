@@ -165,6 +165,7 @@ def test_the_command_writes_the_page(tmp_path, capsys):
 
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed")
 @pytest.mark.parametrize("width", [412, 1100])
+@pytest.mark.run
 def test_a_browser_shows_it(tmp_path, width):
   workdir = make_run(tmp_path / "run")
   add_sweep(workdir)

@@ -6,14 +6,15 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
+TINY_RUN = Path(__file__).parent / "tiny_run.py"
 
 
 def start(workdir, *arguments):
-  """Starts a smoke run."""
+  """Starts a run of ``tiny_run``."""
   return subprocess.Popen(
     [
       *(sys.executable, "-u", "-m", "sparse_regimes.main"),
-      f"--config={ROOT / 'configs' / 'smoke.py'}",
+      f"--config={TINY_RUN}",
       *(f"--workdir={workdir}", *arguments),
     ],
     stdout=subprocess.PIPE,

@@ -19,7 +19,7 @@ import sweep
 from command import exit_code
 from etils import epath
 from optuna.trial import TrialState
-from running import ROOT
+from running import ROOT, TINY_RUN
 
 from sparse_regimes import config as configs
 from sparse_regimes.train import NotFinite, train
@@ -79,13 +79,13 @@ def test_a_search_of_other_fields_is_refused(tmp_path, capsys):
   assert "search.log must be a search" in line
 
 
-@pytest.mark.usefixtures("compile_once")
+@pytest.mark.run
 def test_a_killed_search_goes_on_and_writes_its_best(tmp_path):
   out = tmp_path / "out"
   command = [
     *(sys.executable, "-u", str(ROOT / "experiments" / "sweep.py")),
-    *("--config=smoke", f"--fields={FIELDS}", "--trials=3", f"--out={out}"),
-    *(*SMALL, "--config.data.num_test=128"),
+    *(f"--config={TINY_RUN}", f"--fields={FIELDS}", "--trials=3"),
+    *(f"--out={out}", *SMALL, "--config.data.num_test=128"),
   ]
   with subprocess.Popen(command, cwd=ROOT) as process:
     until = time.monotonic() + 200
@@ -268,13 +268,14 @@ def test_a_folder_with_quotes_gives_a_config_that_can_be_read(
   assert 0.01 <= best.optimizer.learning_rate <= 1
 
 
-@pytest.mark.usefixtures("compile_once")
+@pytest.mark.run
 def test_the_table_is_filled_in_pieces(tmp_path):
   out = tmp_path / "out"
   command = [
     *(sys.executable, "-u", str(ROOT / "experiments" / "reproduce_table.py")),
     *(f"--out={out}", *SMALL, "--config.data.name=cifar10_mini"),
-    *("--config.model.depth=10", "--config.model.widen=1"),
+    *("--config.model.name=residual_mlp", "--config.model.width=16"),
+    *("--config.model.depth=2", "--config.model.norm=ln"),
     "--config.checkpoint.every_steps=1",
   ]
 
@@ -318,10 +319,12 @@ def test_the_table_is_filled_in_pieces(tmp_path):
   assert "resumed     after step" in (dense / "seed3407.log").read_text()
 
 
+@pytest.mark.run
 def test_a_run_that_diverges_is_no_finished_one(tmp_path):
   overrides = [
-    *("data.name=cifar10_mini", "train.epochs=2", "model.depth=10"),
-    *("train.batch_size=512", "optimizer.learning_rate=1e30"),
+    *("data.name=cifar10_mini", "train.epochs=2", "train.batch_size=512"),
+    *("model.name=residual_mlp", "model.width=16", "model.depth=2"),
+    *("model.norm=ln", "optimizer.learning_rate=1e30"),
   ]
   (run,) = arms_and_seeds.make_runs(["wrn_dense"], [0], tmp_path, overrides)
   with pytest.raises(NotFinite):

@@ -5,7 +5,7 @@ import numpy as np
 import optax
 import pytest
 from controllers.strategy1_test import from_reference as reference_controller
-from tiny import tiny_batch, tiny_setup
+from tiny import apply, init, tiny_batch, tiny_setup
 
 from sparse_regimes import (
   TrainState,
@@ -20,6 +20,7 @@ from sparse_regimes.optimizer import sgd
 from sparse_regimes.step import make_train_call
 
 
+@pytest.mark.optimised
 def test_parity_with_thirty_steps_of_the_reference(parity):
   arrays = parity("wrn")
   model = WideResNet(10, 1)
@@ -68,6 +69,7 @@ def test_parity_with_thirty_steps_of_the_reference(parity):
   check("accuracy", "accuracy", atol=1.5 / 32)
 
 
+@pytest.mark.optimised
 def test_golden_numbers():
   # The numbers of the code as it stands. They may change only with a change to
   # the model, its initialisation, the optimizer or the controller that is meant
@@ -79,7 +81,7 @@ def test_golden_numbers():
     "labels": jnp.arange(16) % 10,
   }
   state = TrainState.create(
-    jax.jit(model.init)(jax.random.key(1), batch["images"], 1.0),
+    init(model, batch["images"], seed=1),
     tx=tx,
     controller=controller,
     rng=jax.random.key(2),
@@ -246,9 +248,8 @@ def test_eval_step_sums_over_the_batch():
   eval_step = make_eval_step(model.apply, preprocess=normalize)
   batch = tiny_batch()
   sums = eval_step(state, batch, 0.3)
-  logits, stats = model.apply(
-    state.variables, normalize(batch["images"]), 0.3, train=False
-  )
+  images = normalize(batch["images"])
+  logits, stats = apply(model, state.variables, images, 0.3)
   labels = batch["labels"]
   losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
   assert sums["count"] == 16

@@ -61,6 +61,7 @@ def test_handlers_are_put_back():
   assert signal.getsignal(signal.SIGTERM) == before
 
 
+@pytest.mark.run
 def test_a_second_signal_ends_at_once():
   with start(grace=60) as process:
     process.send_signal(signal.SIGTERM)
@@ -70,6 +71,7 @@ def test_a_second_signal_ends_at_once():
   assert process.returncode == 130
 
 
+@pytest.mark.run
 def test_the_grace_ends():
   with start(grace=0.5) as process:
     asked = time.monotonic()

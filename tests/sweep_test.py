@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from etils import epath
 from PIL import Image
-from tiny import TinyNet, tiny_state
+from tiny import TinyNet, init, tiny_state
 
 from sparse_regimes import (
   WideResNet,
@@ -98,10 +98,10 @@ def test_a_site_where_nothing_is_active():
 def test_sites_are_in_the_order_of_the_network():
   model = WideResNet(16, 1)  # more than ten sites: 10 sorts behind 9
   images = jnp.ones((2, 8, 8, 3))
-  variables = model.init(jax.random.key(0), images, 1.0)
+  variables = init(model, images)
   assert set(variables) == {"params"}
-  _, collected = model.apply(
-    variables, images, 0.5, train=False, mutable=["intermediates"]
+  _, collected = jax.eval_shape(
+    lambda v: model.apply(v, images, 0.5, mutable=["intermediates"]), variables
   )
   widths = [s.active.size for s in _in_order(collected["intermediates"])]
   assert widths == [16] * 5 + [32] * 4 + [64] * 4

@@ -101,6 +101,7 @@ def test_of_two_runs_one_gets_the_folder(folder):
   check_workdir(folder, SMOKE)
 
 
+@pytest.mark.run
 def test_the_lock_of_a_dead_process_is_not_in_the_way(folder):
   code = (
     "import sys, time\n"

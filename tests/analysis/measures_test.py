@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import linen as nn
+from tiny import init
 
 from sparse_regimes import SparseActivation, WideResNet, analysis
 from sparse_regimes.layers import sparse_activation
@@ -24,7 +25,7 @@ MODELS = {
 
 
 def variables_of(model):
-  variables = jax.jit(model.init)(KEY, IMAGES, 1.0)
+  variables = init(model, IMAGES)
   # Zeros where a bias begins hide mistakes.
   leaves, tree = jax.tree.flatten(variables)
   keys = jax.random.split(jax.random.key(2), len(leaves))
@@ -71,6 +72,7 @@ def test_gradients_are_those_of_finite_differences(name):
   module, leaf = site.split("/") if "/" in site else (None, site)
   direction = jax.random.normal(KEY, layer.hidden.shape)
 
+  @jax.jit
   def loss(size):
     moved = {"hidden": size * direction}
     perturbations = {leaf: moved} if module is None else {module: {leaf: moved}}

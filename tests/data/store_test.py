@@ -148,6 +148,7 @@ def test_write_fails_when_nothing_can_be_renamed(toy, tmp_path, monkeypatch):
   assert os.listdir(tmp_path) == []
 
 
+@pytest.mark.run
 def test_processes_at_once_share_one_folder(toy, tmp_path):
   # Each waits until all have written their files and are about to rename.
   prelude = """
@@ -167,6 +168,7 @@ os.rename = wait
   assert os.listdir(tmp_path / "data") == ["cifar-10-batches-bin"]
 
 
+@pytest.mark.run
 def test_killed_process_does_no_harm(toy, tmp_path):
   prelude = "os.fsync = lambda _: os.kill(os.getpid(), signal.SIGKILL)"
   process = start(toy, tmp_path, prelude)

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from scipy.special import softmax
+from tiny import apply, init
 
 from sparse_regimes.models.residual_mlp import ResidualMLP
 from sparse_regimes.models.vision_transformer import VisionTransformer
@@ -13,7 +14,7 @@ from sparse_regimes.models.vision_transformer import VisionTransformer
 def variables_of(model, images):
   """Parameters none of which is 0 or 1, as initial biases and scales are."""
   with jax.numpy_dtype_promotion("standard"):
-    params = model.init(jax.random.key(0), images, 1.0)["params"]
+    params = init(model, images)["params"]
   leaves, tree = jax.tree.flatten(params)
   draw = np.random.default_rng(0)
   return {
@@ -29,7 +30,7 @@ def variables_of(model, images):
 
 def applied(model, variables, images, keep_ratio=1.0):
   with jax.numpy_dtype_promotion("standard"):
-    logits, stats = model.apply(variables, images, keep_ratio, train=False)
+    logits, stats = apply(model, variables, images, keep_ratio)
   return np.asarray(logits), np.asarray(stats)
 
 

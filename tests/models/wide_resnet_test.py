@@ -3,6 +3,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from tiny import apply, init
 
 from sparse_regimes import WideResNet
 from sparse_regimes.data.dataset import normalize
@@ -64,10 +65,6 @@ def test_parity_with_the_reference(parity, variant):
     )
 
 
-def init(model, images):
-  return jax.jit(model.init)(jax.random.key(0), images, 1.0)
-
-
 def shapes(depth, widen, **arguments):
   model = WideResNet(depth, widen, **arguments)
   return jax.eval_shape(
@@ -102,18 +99,23 @@ def test_every_norm_trains_and_evaluates(norm):
   model = WideResNet(10, 1, norm=norm, dropout=0.1)
   images = jax.random.normal(jax.random.key(0), (2, 8, 8, 3))
   variables = init(model, images)
-  (logits, stats), updated = model.apply(
-    variables,
-    images,
-    0.3,
-    train=True,
-    mutable=["batch_stats"],
-    rngs={"dropout": jax.random.key(2)},
-  )
+
+  @jax.jit
+  def train(variables):
+    return model.apply(
+      variables,
+      images,
+      0.3,
+      train=True,
+      mutable=["batch_stats"],
+      rngs={"dropout": jax.random.key(2)},
+    )
+
+  (logits, stats), updated = train(variables)
   assert np.isfinite(logits).all()
   assert stats.max() <= 0.3
   assert ("batch_stats" in updated) == (norm == "bn")
-  again, _ = model.apply(variables, images, 0.3, train=False)
+  again, _ = apply(model, variables, images, 0.3)
   assert not np.allclose(again, logits)
 
 
@@ -126,7 +128,7 @@ def test_half_precision_computes_in_it_and_keeps_float32_parameters():
   convolutions = [line for line in text.splitlines() if "convolution(" in line]
   assert convolutions
   assert all("bf16" in line for line in convolutions)
-  logits, _ = model.apply(variables, images, 0.3)
+  logits, _ = apply(model, variables, images, 0.3)
   assert logits.dtype == jnp.float32
 
 

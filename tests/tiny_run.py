@@ -1,0 +1,19 @@
+"""The smoke run with a network that compiles in a moment.
+
+For tests of what is around a network: how runs are started, stopped, saved,
+queued, compared. ``main_test`` and ``package_test`` train the smoke config as
+it is.
+"""
+
+import runpy
+from pathlib import Path
+
+from ml_collections import ConfigDict
+
+CONFIGS = Path(__file__).parent.parent / "configs"
+
+
+def get_config() -> ConfigDict:
+  config = runpy.run_path(str(CONFIGS / "smoke.py"))["get_config"]()
+  config.model = ConfigDict({"name": "residual_mlp", "width": 16, "depth": 2})
+  return config
