@@ -1,4 +1,4 @@
-"""Where compiled programs are kept from one run of the tests to the next."""
+"""Compiled programs: made in less time, and kept for the next run."""
 
 import hashlib
 import platform
@@ -6,7 +6,8 @@ from importlib import metadata
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
-# Of one XLA for one kind of processor; what was not used longest goes first.
+XLA = metadata.version("jaxlib")
+# What was not used for longest goes first.
 MAX_BYTES = 1 << 30
 
 
@@ -19,5 +20,27 @@ def folder() -> str:
     features = []
   kind = (platform.machine(), platform.processor(), *features)
   digest = hashlib.sha256("\n".join(kind).encode()).hexdigest()[:8]
-  name = f"{metadata.version('jaxlib')}-{digest}"
-  return str(ROOT / ".cache" / "xla" / name)
+  return str(ROOT / ".cache" / "xla" / f"{XLA}-{digest}")
+
+
+def fast_flags() -> str:
+  """Of XLA, whose older way to emit fused operations takes half the time.
+
+  The next release has no such way, and ends a process that asks for it.
+  """
+  old = XLA.startswith("0.10.")
+  return "--xla_cpu_use_fusion_emitters=false" if old else ""
+
+
+def prune(most: int = MAX_BYTES) -> None:
+  """Deletes programs that were read or made longest ago, beyond ``most``."""
+  files = sorted(
+    (ROOT / ".cache" / "xla").glob("*/*"),
+    key=lambda path: path.stat().st_atime,
+    reverse=True,
+  )
+  size = 0
+  for path in files:
+    size += path.stat().st_size
+    if size > most:
+      path.unlink()

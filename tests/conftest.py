@@ -6,7 +6,7 @@
 import collections
 import os
 
-from compile_cache import folder
+from compile_cache import fast_flags, folder, prune
 
 # The environment, so that processes that tests start have these settings, too.
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
@@ -15,6 +15,7 @@ os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", folder())
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 # Most time goes into compiling programs that then run for a moment.
 os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
+os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {fast_flags()}"
 
 import json
 from pathlib import Path
@@ -90,6 +91,12 @@ def _drop_programs():
   """Programs of one file are of no use to the next, and take gigabytes."""
   yield
   jax.clear_caches()
+
+
+def pytest_sessionfinish(session):
+  """Once, by the process that waits for the workers."""
+  if not hasattr(session.config, "workerinput"):
+    prune()
 
 
 def pytest_terminal_summary(terminalreporter):

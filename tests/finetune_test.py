@@ -27,6 +27,7 @@ SMALL = (
   "--config.model.heads=2",
   "--config.model.patch=8",
   "--config.train.num_devices=1",
+  "--config.eval.num_train=256",
 )
 
 

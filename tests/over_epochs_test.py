@@ -37,6 +37,7 @@ SMALL = (
   "model.depth=2",
   "checkpoint.keep=9",
   "train.num_devices=1",
+  "eval.num_train=256",
 )
 
 
@@ -361,6 +362,7 @@ def test_a_study_is_trained_measured_and_thinned(tmp_path, capsys, monkeypatch):
     *("--config.model.depth=1", "--config.model.width=16"),
     *("--config.train.epochs=4", "--config.train.batch_size=512"),
     *("--config.train.num_devices=1", "--config.eval.batch_size=256"),
+    "--config.eval.num_train=256",
     "--config.optimizer.learning_rate=0.01",
   ]
   assert exit_code(lambda: flat_minima.flat_minima(arguments)) == 0

@@ -1,5 +1,6 @@
 """The package as it is built, linted and typed."""
 
+import json
 import subprocess
 import sys
 import tomllib
@@ -63,7 +64,8 @@ def test_a_wheel_runs_without_the_checkout(tmp_path):
     "assert 'site' in sparse_regimes.__file__, sparse_regimes.__file__;"
     "sys.exit(m.main(['--config=smoke', '--workdir=run',"
     # The one run here of a Wide ResNet, optimised as users have it.
-    "'--config.train.epochs=1', '--config.train.batch_size=640']))"
+    "'--config.train.epochs=1', '--config.data.num_train=256',"
+    "'--config.eval.num_train=256']))"
   )
   done = subprocess.run(
     [sys.executable, "-c", program],
@@ -75,3 +77,7 @@ def test_a_wheel_runs_without_the_checkout(tmp_path):
   )
   assert done.returncode == 0, done.stderr
   assert (tmp_path / "run" / "curves.png").exists()
+  (record,) = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
+  record = json.loads(record)
+  assert record["step"] == 2
+  assert 0 < record["train_loss"] < 4

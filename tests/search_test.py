@@ -25,7 +25,12 @@ from sparse_regimes import config as configs
 from sparse_regimes.train import NotFinite, train
 
 FIELDS = "controller.tighten_pct:0.01:0.5:log,controller.decide_every:1:4"
-SMALL = ("--config.train.epochs=2", "--config.train.batch_size=512")
+SMALL = (
+  "--config.train.epochs=2",
+  "--config.train.batch_size=512",
+  "--config.eval.batch_size=256",
+  "--config.eval.num_train=256",
+)
 
 
 def error_of(command, arguments, capsys):
