@@ -1,5 +1,6 @@
 """Every shipped config loads, says what it must, and takes a step."""
 
+import functools
 import runpy
 
 import jax
@@ -49,20 +50,23 @@ def load(name):
   return configs.load(name, [*SMALL[model], *start])
 
 
+@functools.cache
+def few_images():
+  data = mini.load()
+  return data.train_images[:8, :8, :8], data.train_labels[:8]
+
+
 def step_of(config):
   """A train step, and a function that makes its state and its batch."""
   parts = factory.make_parts(config, num_classes=10, steps_per_epoch=10)
   train_step = make_train_step(
     parts.model.apply, parts.tx, parts.controller, preprocess=normalize
   )
-  data = mini.load()
 
   def arguments():
+    images, labels = few_images()
     state = factory.make_state(config, parts, (8, 8, 3))
-    return state, {
-      "images": jnp.asarray(data.train_images[:8, :8, :8]),
-      "labels": jnp.asarray(data.train_labels[:8]),
-    }
+    return state, {"images": jnp.asarray(images), "labels": jnp.asarray(labels)}
 
   return train_step, arguments
 

@@ -4,6 +4,7 @@
 """
 
 import collections
+import gc
 import os
 
 from compile_cache import fast_flags, folder, prune
@@ -15,7 +16,7 @@ os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", folder())
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 # Most time goes into compiling programs that then run for a moment.
 os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
-os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {fast_flags()}"
+os.environ["XLA_FLAGS"] = fast_flags(os.environ.get("XLA_FLAGS", ""))
 
 import json
 from pathlib import Path
@@ -91,6 +92,13 @@ def _drop_programs():
   """Programs of one file are of no use to the next, and take gigabytes."""
   yield
   jax.clear_caches()
+
+
+def pytest_collection_finish():
+  """What is imported stays, so the collector need not look through it."""
+  gc.collect()
+  gc.freeze()
+  gc.set_threshold(50_000, 20, 50)
 
 
 def pytest_sessionfinish(session):
