@@ -1,9 +1,7 @@
 """Saved states of a run, kept by orbax: the last few and the best."""
 
+import asyncio
 import contextlib
-import gc
-import logging
-import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from types import TracebackType
 from typing import Any, Self
@@ -15,7 +13,7 @@ from etils import epath
 from sparse_regimes.digest import digest
 from sparse_regimes.errors import InputError
 from sparse_regimes.journal import MAX_BYTES, Journal, Record
-from sparse_regimes.processes import any_of_all, on_first
+from sparse_regimes.processes import any_of_all, is_first, on_first
 from sparse_regimes.state import TrainState
 
 FOLDER = "checkpoints"
@@ -26,6 +24,10 @@ _UNFINISHED = "orbax-checkpoint-tmp"
 
 class DamagedError(Exception):
   """A checkpoint that is not what was saved; the message says in what."""
+
+
+# A read that failed on storage far away may take its time.
+_SECONDS_TO_END = 30.0
 
 
 class Checkpoints:
@@ -42,6 +44,7 @@ class Checkpoints:
   def __init__(self, workdir: epath.Path, *, keep: int):
     self._workdir = workdir
     self._best: int | None = None
+    self._failed = False
     self._policy = _LatestAndBest(keep, lambda: self._best)
 
   def __enter__(self) -> Self:
@@ -59,8 +62,14 @@ class Checkpoints:
     try:
       self._manager.close()
     except Exception as close_error:
+      failure = self._failure(close_error)
       if error is None:
-        raise self._failure(close_error) from close_error
+        raise failure from close_error
+    finally:
+      if self._failed and is_first():
+        # Where a disk is full, half a checkpoint is in everybody's way.
+        for name in _unfinished(self._workdir):
+          (self._workdir / FOLDER / name).rmtree(missing_ok=True)
 
   def save(self, state: TrainState, journal: Journal) -> None:
     """Starts saving a state and what is known up to it.
@@ -139,6 +148,7 @@ class Checkpoints:
     return None
 
   def _failure(self, error: Exception) -> OSError:
+    self._failed = True
     cause = "" if jax.process_count() == 1 else ", or another process ended"
     return OSError(
       f"a checkpoint could not be saved below {self._workdir / FOLDER}{cause};"
@@ -259,14 +269,9 @@ def _restore(
 
 @contextlib.contextmanager
 def _damage_named() -> Iterator[None]:
-  """Turns whatever damaged bytes lead to into a :class:`DamagedError`.
-
-  Orbax leaves coroutines and tasks behind which tell of their own errors, at
-  length, when they are collected; here it is said once.
-  """
-  hook, asyncio_log = sys.unraisablehook, logging.getLogger("asyncio")
-  sys.unraisablehook, asyncio_log.disabled = lambda _: None, True
-  reason = None
+  """Turns whatever damaged bytes lead to into a :class:`DamagedError`."""
+  policy = asyncio.get_event_loop_policy()
+  asyncio.set_event_loop_policy(_ReadPolicy())
   try:
     yield
   except MemoryError:
@@ -275,15 +280,36 @@ def _damage_named() -> Iterator[None]:
     # Storage that cannot be reached just now is not damage.
     if not isinstance(error, (FileNotFoundError, NotADirectoryError)):
       raise
-    reason = _reason(error)
+    raise DamagedError(_reason(error)) from error
   except Exception as error:
-    reason = _reason(error)
+    raise DamagedError(_reason(error)) from error
   finally:
-    if reason is not None:
-      gc.collect()
-    sys.unraisablehook, asyncio_log.disabled = hook, False
-  if reason is not None:
-    raise DamagedError(reason)
+    asyncio.set_event_loop_policy(policy)
+
+
+class _ReadLoop(asyncio.SelectorEventLoop):
+  """An event loop that ends what it began.
+
+  Orbax closes its loop at the first array that cannot be read. The other reads
+  would go on, and each would tell the terminal that its loop is closed.
+  """
+
+  def close(self) -> None:
+    """Waits for the other reads, whose errors nobody needs, and closes."""
+    if not self.is_closed() and (tasks := asyncio.all_tasks(self)):
+      self.run_until_complete(asyncio.wait(tasks, timeout=_SECONDS_TO_END))
+      for task in tasks:
+        if not task.done():
+          task.cancel()
+        elif not task.cancelled():
+          task.exception()
+    super().close()
+
+
+class _ReadPolicy(asyncio.DefaultEventLoopPolicy):
+  """Orbax makes its own loops; this decides of which kind."""
+
+  _loop_factory = _ReadLoop
 
 
 def _object(content: Any) -> dict[str, Any]:

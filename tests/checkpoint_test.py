@@ -264,6 +264,25 @@ def test_a_save_that_fails_is_an_error_and_the_one_before_intact(tmp_path):
   assert_states_equal(state, state_at(2))
 
 
+def test_half_a_checkpoint_is_cleared_away_when_it_fails(tmp_path):
+  folder = epath.Path(tmp_path)
+  save_epochs(folder, [0.2])
+
+  def save(number, **_):
+    # What orbax leaves where a disk is full.
+    (tmp_path / "checkpoints" / f"{number}.orbax-checkpoint-tmp").mkdir()
+    raise OSError(28, "No space left on device")
+
+  def save_all():
+    with Checkpoints(folder, keep=1) as checkpoints:
+      checkpoints._manager.save = save
+      save_and_wait(checkpoints, 2)
+
+  with pytest.raises(OSError, match=r"below .* No space left"):
+    save_all()
+  assert [p.name for p in (tmp_path / "checkpoints").iterdir()] == ["3"]
+
+
 def test_what_is_missing_is_named(tmp_path):
   folder = epath.Path(tmp_path)
   with pytest.raises(InputError, match="--checkpoint must be one of best, las"):
