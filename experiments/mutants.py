@@ -264,7 +264,16 @@ def main() -> int:
   parser.add_argument("--together", action="store_true")
   args = parser.parse_args()
   if args.draw:
-    write({"seed": args.seed, "changes": draw(args.draw, args.seed)})
+    commit = subprocess.run(
+      ["git", "rev-parse", "--short", "HEAD"],
+      cwd=ROOT,
+      capture_output=True,
+      text=True,
+      check=True,
+    ).stdout.strip()
+    rows = draw(args.draw, args.seed)
+    # The places of the changes are those of this commit's files.
+    write({"seed": args.seed, "commit": commit, "changes": rows})
   elif args.together:
     together(args.checkout.resolve(), args.name)
   else:
