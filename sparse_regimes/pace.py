@@ -7,8 +7,8 @@ def format_seconds(seconds: float) -> str:
   """A duration as a person says it.
 
   Example:
-    >>> [format_seconds(s) for s in (7, 200, 20_000, 2_000_000)]
-    ['7 s', '3 min 20 s', '5 h 33 min', '23.1 days']
+    >>> [format_seconds(s) for s in (7, 200, 3_600, 20_000, 2_000_000)]
+    ['7 s', '3 min 20 s', '1 h 0 min', '5 h 33 min', '23.1 days']
   """
   if seconds < 59.5:
     return f"{seconds:.0f} s"

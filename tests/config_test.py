@@ -73,6 +73,7 @@ def test_shipped_configs_go_by_name():
       "model.heads is not a field of the wide_resnet model, wh",
     ),
     ("model.dtype=int8", "model.dtype must be one of auto, float32, bfloat16"),
+    ("optimizer.milestones=(9,-1)", "optimizer.milestones must be in \\[0, 1"),
     ("model.depth=12", "model.depth must be 6n \\+ 4 .*, got 12"),
     ("model.dropout=1.5", "model.dropout must be in \\[0, 1\\), got 1.5"),
     ("controller.name=pid", "controller.name must be one of constant, cosine"),

@@ -66,6 +66,7 @@ def test_a_draw_lasts_until_the_next_decision():
     (lambda: controllers.cosine(keep_min=0.9, keep_max=0.5), "keep_min must"),
     (lambda: controllers.random_ratio(keep_min=0.0), "keep_min must be in"),
     (lambda: controllers.random_ratio(decide_every=0), "decide_every must"),
+    (lambda: controllers.random_ratio(draw_seed=-1), "draw_seed must be in"),
     (lambda: controllers.random_ratio(quantiles=(0.5,)), "at least two"),
     (lambda: controllers.random_ratio(quantiles=(0.5, 0.4)), "do not fall"),
     (lambda: controllers.random_ratio(quantiles=(0.0, 1.0)), "quantiles must"),
