@@ -55,17 +55,21 @@ def interleaved_milliseconds(
   return {name: 1e3 * statistics.median(s) for name, s in seconds.items()}
 
 
-def write_results(
-  name: str, rows: Sequence[dict], packages: Sequence[str], **setup: Any
-) -> None:
-  """Writes ``results/NAME.json`` with setup, machine, versions and commit."""
-  commit = subprocess.run(
+def commit() -> str:
+  """The commit of the checkout, short; empty where there is none."""
+  return subprocess.run(
     ["git", "rev-parse", "--short", "HEAD"],
     capture_output=True,
     text=True,
     check=False,
-    cwd=RESULTS,
+    cwd=Path(__file__).parent,
   ).stdout.strip()
+
+
+def write_results(
+  name: str, rows: Sequence[dict], packages: Sequence[str], **setup: Any
+) -> None:
+  """Writes ``results/NAME.json`` with setup, machine, versions and commit."""
   content = {
     "rows": list(rows),
     "device": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
@@ -73,7 +77,7 @@ def write_results(
     "host": f"{os.cpu_count()} cores, {platform.machine()}",
     "python": platform.python_version(),
     "versions": {p: importlib.metadata.version(p) for p in packages},
-    "commit": commit,
+    "commit": commit(),
   }
   path = RESULTS / f"{name}.json"
   path.parent.mkdir(parents=True, exist_ok=True)

@@ -28,6 +28,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from bench import commit
+
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "experiments" / "results" / "mutants.json"
 MOST_SECONDS = 900
@@ -264,16 +266,9 @@ def main() -> int:
   parser.add_argument("--together", action="store_true")
   args = parser.parse_args()
   if args.draw:
-    commit = subprocess.run(
-      ["git", "rev-parse", "--short", "HEAD"],
-      cwd=ROOT,
-      capture_output=True,
-      text=True,
-      check=True,
-    ).stdout.strip()
     rows = draw(args.draw, args.seed)
     # The places of the changes are those of this commit's files.
-    write({"seed": args.seed, "commit": commit, "changes": rows})
+    write({"seed": args.seed, "commit": commit(), "changes": rows})
   elif args.together:
     together(args.checkout.resolve(), args.name)
   else:

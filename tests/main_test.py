@@ -87,7 +87,7 @@ def test_a_run_says_what_it_does(run):
   for line in (
     "devices     8 x cpu",
     "data        cifar10_mini: 1,280 train and 256 test images",
-    "parameters  ",
+    "parameters  49,978 in residual_mlp",
     "steps       4 an epoch of 320 images each, 12 in 3 epochs, 1 a call",
     "estimate    about",
     "epoch   3/3",

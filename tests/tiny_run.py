@@ -1,8 +1,7 @@
 """The smoke run with a network that compiles in a moment.
 
 For tests of what is around a network: how runs are started, stopped, saved,
-queued, compared. ``main_test`` and ``package_test`` train the smoke config as
-it is.
+queued, compared. ``package_test`` trains the smoke config's own network.
 """
 
 import runpy

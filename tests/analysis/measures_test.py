@@ -64,7 +64,9 @@ def test_the_identity_of_augmented_flatness(name, keep_ratio):
     np.testing.assert_allclose(flatness / (entries * c), active, rtol=2e-6)
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize(
+  "name", ["mlp", "vit", pytest.param("wrn", marks=pytest.mark.optimised)]
+)
 def test_gradients_are_those_of_finite_differences(name):
   model, variables, layers = probed(name)
   site = list(layers)[-1]
@@ -85,14 +87,10 @@ def test_gradients_are_those_of_finite_differences(name):
   slope = (loss(step) - loss(-step)) / (2 * step)
   expected = jnp.vdot(direction, layer.hidden_gradient)
   np.testing.assert_allclose(slope, expected, rtol=2e-2, atol=1e-3)
-  # Computed in two places of one program, so to a rounding; zeros are zeros.
-  passes = np.asarray(layer.pre > 0)
-  for got, wanted in (
-    (layer.hidden, layer.pre),
-    (layer.pre_gradient, layer.hidden_gradient),
-  ):
-    np.testing.assert_array_equal(np.asarray(got)[~passes], 0)
-    np.testing.assert_allclose(got[passes], wanted[passes], rtol=1e-6)
+  np.testing.assert_array_equal(layer.hidden, jax.nn.relu(layer.pre))
+  np.testing.assert_array_equal(
+    layer.pre_gradient, jnp.where(layer.pre > 0, layer.hidden_gradient, 0)
+  )
 
 
 def test_a_probe_names_layers_and_refuses_others():
