@@ -13,8 +13,8 @@ quickstart: $(VENV)/.package  ## train a small network on embedded images
 test: $(VENV)/.test  ## run every test
 	$(BIN)/python -m pytest
 
-test-fast: $(VENV)/.test  ## no processes, no whole runs, no costs
-	$(BIN)/python -m pytest -m 'not run and not optimised'
+test-fast: $(VENV)/.test  ## no processes, no whole runs, nothing slow
+	$(BIN)/python -m pytest -m 'not run and not slow and not optimised'
 
 check: $(VENV)/.test  ## lint and type-check, as the tests do
 	$(BIN)/ruff format --check .

@@ -59,6 +59,7 @@ def assert_states_equal(state, expected):
   )
 
 
+@pytest.mark.slow
 def test_the_last_and_the_best_are_kept_and_come_back_whole(tmp_path):
   folder = epath.Path(tmp_path)
   save_epochs(folder, [0.2, 0.5, 0.4, 0.3])

@@ -117,6 +117,7 @@ def test_of_every_kind_one_is_compiled():
     assert set(kinds(load(name))) <= compiled, name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", STEPS)
 def test_it_takes_a_step(name):
   config = load(name)

@@ -100,6 +100,7 @@ def test_half_a_finetuning_is_refused(arguments, message):
     configs.load("vit_sparse_finetune", ["train.start_from=a", *arguments])
 
 
+@pytest.mark.slow
 def test_a_finetuned_norm_keeps_its_bias_and_signs():
   """Through the optimizer that the config makes, weight decay included."""
   config = configs.load(

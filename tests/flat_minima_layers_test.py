@@ -153,6 +153,7 @@ def test_the_bound_can_be_a_hyperparameter():
   np.testing.assert_array_equal(after(state), 0.5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("optimizer", [optax.sgd(1.0), optax.adamw(0.5)])
 def test_zeroth_biases_stay_within_their_bound(optimizer):
   model = VisionTransformer(
@@ -274,6 +275,7 @@ def test_images_of_another_size_than_the_first():
     model.apply(variables, jnp.zeros((1, 16, 16, 3)), 1.0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
   "model",
   [

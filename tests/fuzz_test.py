@@ -52,6 +52,7 @@ def run(tmp_path_factory):
   gc.unfreeze()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
   "name",
   [

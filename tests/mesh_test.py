@@ -46,6 +46,7 @@ def trajectory(num_devices, parameters):
   return np.array(history), state
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("parameters", ["replicated", "sharded"])
 def test_eight_devices_train_as_one_does(parameters):
   one, _ = trajectory(1, "replicated")

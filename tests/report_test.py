@@ -52,6 +52,7 @@ def add_sweep(workdir):
   (workdir / "sweep.json").write_text(json.dumps(content))
 
 
+@pytest.mark.slow
 def test_everything_is_on_the_page_and_nothing_is_fetched(tmp_path):
   workdir = make_run(tmp_path / "run")
   add_sweep(workdir)
@@ -74,6 +75,7 @@ def test_everything_is_on_the_page_and_nothing_is_fetched(tmp_path):
   assert page.count("data:image/png;base64,") == 16
 
 
+@pytest.mark.slow
 def test_total_time_and_a_divergence_are_told(tmp_path):
   workdir = make_run(tmp_path / "run")
   records = read_records(workdir / "metrics.jsonl")
@@ -91,6 +93,7 @@ def test_total_time_and_a_divergence_are_told(tmp_path):
   assert "diverged in epoch 6" in write_report(workdir).read_text()
 
 
+@pytest.mark.slow
 def test_a_long_run_stays_below_three_megabytes(tmp_path):
   workdir = make_run(tmp_path / "run", num_epochs=500)
   trace = read_trace(workdir)
@@ -156,6 +159,7 @@ def test_a_folder_that_is_no_run_is_a_line(
   assert not (workdir / "report.html").exists()
 
 
+@pytest.mark.slow
 def test_the_command_writes_the_page(tmp_path, capsys):
   workdir = make_run(tmp_path / "run")
   assert main(["--mode=report", f"--workdir={workdir}"]) == 0

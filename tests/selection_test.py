@@ -216,6 +216,7 @@ def test_at_one_it_is_the_dense_activation_bit_for_bit(activation, dtype):
     assert np.asarray(y).tobytes() == np.asarray(dense).tobytes()
 
 
+@pytest.mark.slow
 def test_gradient_flows_through_kept_entries_only():
   x = jax.random.normal(jax.random.key(0), (4, 40))
   for activation, scope in (("gelu", "global"), ("leakyrelu", "channel")):
@@ -308,6 +309,7 @@ def test_devices_of_a_mesh_search_by_themselves(implementation):
   np.testing.assert_array_equal(y, sparse_activation(x, 0.2))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
 def test_parity_with_the_reference(parity, implementation):
   arrays = parity("activation")

@@ -54,6 +54,7 @@ def swept(keep_ratios):
   return model, state, batches, rows
 
 
+@pytest.mark.slow
 def test_totals_are_those_of_an_evaluation():
   ratios = [1.0, 0.3, 0.05]
   model, state, batches, rows = swept(ratios)

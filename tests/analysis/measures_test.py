@@ -47,6 +47,7 @@ def probed(name, keep_ratio=1.0, **arguments):
   return model, variables, layers
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["mlp", "vit"])
 @pytest.mark.parametrize("keep_ratio", [1.0, 0.2])
 def test_the_identity_of_augmented_flatness(name, keep_ratio):
@@ -93,6 +94,7 @@ def test_gradients_are_those_of_finite_differences(name):
   )
 
 
+@pytest.mark.slow
 def test_a_probe_names_layers_and_refuses_others():
   _, _, layers = probed("wrn")
   # In the order of the network, and as many as it has sites.
@@ -105,6 +107,7 @@ def test_a_probe_names_layers_and_refuses_others():
     probed("mlp", layers=("block7/site",))
 
 
+@pytest.mark.slow
 def test_a_probe_changes_nothing(monkeypatch):
   model, variables, _ = probed("vit")
   assert set(model.init(KEY, IMAGES, 1.0)) == {"params"}

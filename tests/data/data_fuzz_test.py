@@ -51,6 +51,7 @@ def test_archive(toy, data):
     read_or_refuse(archive.read, toy, path.parent)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["data_batch_1.png", "test_lables.json"])
 @given(data=st.data())
 def test_images_and_labels_of_the_npm_package(toy, name, data):

@@ -67,6 +67,7 @@ def attention(x, p):
   return np.einsum("bhtn,hnd->btd", y, p["out"]["kernel"]) + p["out"]["bias"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
   "modules", [{}, {"norm": "restricted", "zeroth_bias": "input"}]
 )
@@ -104,6 +105,7 @@ def test_the_residual_mlp(modules):
   np.testing.assert_allclose(got, wanted, atol=2e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
   "model",
   [

@@ -23,6 +23,7 @@ VARIANTS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_parity_with_the_reference(parity, variant):
   arrays = parity("wrn")
@@ -94,6 +95,7 @@ def test_the_papers_network():
   assert num_parameters == stem + blocks + norms + 2 * 256 + head
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("norm", ["rms", "ln", "bn", "none"])
 def test_every_norm_trains_and_evaluates(norm):
   model = WideResNet(10, 1, norm=norm, dropout=0.1)
@@ -119,6 +121,7 @@ def test_every_norm_trains_and_evaluates(norm):
   assert not np.allclose(again, logits)
 
 
+@pytest.mark.slow
 def test_half_precision_computes_in_it_and_keeps_float32_parameters():
   model = WideResNet(10, 1, dtype=jnp.bfloat16)
   images = jax.random.normal(jax.random.key(0), (2, 8, 8, 3))
@@ -132,6 +135,7 @@ def test_half_precision_computes_in_it_and_keeps_float32_parameters():
   assert logits.dtype == jnp.float32
 
 
+@pytest.mark.slow
 def test_initialisation_is_kaiming():
   variables = init(WideResNet(10, 8), jnp.zeros((1, 8, 8, 3)))["params"]
   kernel = variables["group3_block0_conv2"]["kernel"]
