@@ -13,6 +13,7 @@ README = (ROOT / "README.md").read_text()
 RESULTS = ROOT / "experiments" / "results"
 
 
+@pytest.mark.slow
 def test_the_example_for_other_projects_runs(capsys):
   (code,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
   names: dict = {}

@@ -129,6 +129,7 @@ def test_a_run_without_a_reset_or_a_sweep_says_so(tmp_path):
 EMPTY = json.dumps(dataclasses.asdict(Trace.of(Journal(), ARITHMETIC)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
   ("name", "content", "message"),
   [

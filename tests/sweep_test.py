@@ -67,6 +67,7 @@ def test_totals_are_those_of_an_evaluation():
     assert row["keep_ratio"] == ratio
 
 
+@pytest.mark.slow
 def test_sites_follow_their_definitions():
   model, state, _, rows = swept([0.3])
   inner = model.apply(

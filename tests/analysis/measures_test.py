@@ -65,6 +65,7 @@ def test_the_identity_of_augmented_flatness(name, keep_ratio):
     np.testing.assert_allclose(flatness / (entries * c), active, rtol=2e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
   "name", ["mlp", "vit", pytest.param("wrn", marks=pytest.mark.optimised)]
 )
@@ -231,6 +232,7 @@ def test_concentration_is_the_shortest_interval(seed):
   assert got.extreme_ratio == pytest.approx(large.max() / large.min())
 
 
+@pytest.mark.slow
 def test_spectra_of_a_network_and_of_nothing():
   params = variables_of(MODELS["wrn"])["params"]
   found = analysis.spectra(params)
@@ -239,6 +241,7 @@ def test_spectra_of_a_network_and_of_nothing():
   assert np.isnan(analysis.concentration(np.zeros(3)).ratio)
 
 
+@pytest.mark.slow
 def test_hessian_trace_of_a_quadratic():
   rng = np.random.default_rng(0)
   m = jnp.asarray(rng.normal(size=(6, 6)), jnp.float32)
