@@ -3,15 +3,17 @@
 Usage:
   python experiments/mutants.py --draw=50 --seed=15
   python experiments/mutants.py --checkout=DIR --name=LABEL
-  python experiments/mutants.py --checkout=DIR --name=LABEL --together
+  python experiments/mutants.py --checkout=DIR --name=LABEL --together \
+    [--missed_by=OTHER]
 
 The first command draws changes, each in another file of the package, and
 writes them to ``results/mutants.json``. The second makes each of them in a
 checkout that has an environment of its own (``make test`` once), runs the
 tests that mention the changed file, and writes down whether one failed. The
 third makes all changes at once that nobody has noticed so far, runs the whole
-suite, and repeats that without those which a failed test was owed to: so two
-suites can be compared in an hour rather than in a day.
+suite, and repeats that without those which a failed test was owed to. With
+``--missed_by`` it asks only of the changes that the suite of that label did not
+notice: so two suites can be compared in an hour rather than in a day.
 """
 
 import argparse
@@ -227,10 +229,11 @@ def each(checkout: Path, name: str) -> None:
     )
 
 
-def together(checkout: Path, name: str) -> None:
+def together(checkout: Path, name: str, missed_by: str | None) -> None:
   content = json.loads(RESULTS.read_text())
-  # By the tests that name the file, in either suite.
   left = [r for r in content["changes"] if not r.get(name)]
+  if missed_by:
+    left = [r for r in left if not r[missed_by]]
   for row in left:
     row[name] = []
   while left:
@@ -239,6 +242,9 @@ def together(checkout: Path, name: str) -> None:
     print(f"{len(left)} changes at once: {len(found)} fail {found}", flush=True)
     owed = []
     for test in found:
+      if failures(checkout, test):
+        print(f"{test} fails without a change, too", flush=True)
+        continue
       for row in left:
         if row in owed:
           continue
@@ -264,13 +270,14 @@ def main() -> int:
   parser.add_argument("--checkout", type=Path)
   parser.add_argument("--name", help="of the suite, in the result file")
   parser.add_argument("--together", action="store_true")
+  parser.add_argument("--missed_by", help="a label that was asked before")
   args = parser.parse_args()
   if args.draw:
     rows = draw(args.draw, args.seed)
     # The places of the changes are those of this commit's files.
     write({"seed": args.seed, "commit": commit(), "changes": rows})
   elif args.together:
-    together(args.checkout.resolve(), args.name)
+    together(args.checkout.resolve(), args.name, args.missed_by)
   else:
     each(args.checkout.resolve(), args.name)
   return 0
