@@ -72,7 +72,7 @@ def known_threshold_mask(scores: jax.Array, threshold: jax.Array) -> jax.Array:
 @jax.jit
 def num_passes(scores: jax.Array, keep_ratio: jax.Array) -> jax.Array:
   """How often the search counts before every row is done."""
-  rows, _ = fold(scores, (1,))
+  rows = fold(scores)
   keys = ordered_bits(rows)
   kept = jnp.full((len(rows), 1, 1), num_kept(SIZE, keep_ratio))
   bounds = find_bounds(rows, keys.dtype)

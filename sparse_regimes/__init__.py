@@ -6,30 +6,39 @@ from sparse_regimes import (
   controllers,
   layers,
   models,
+  nnx,
   projections,
 )
+from sparse_regimes.classification import classification_loss
+from sparse_regimes.controllers import Controller
 from sparse_regimes.layers import SparseActivation
 from sparse_regimes.models.wide_resnet import WideResNet
 from sparse_regimes.selection import (
+  at_site,
   num_kept,
   sparse_activation,
   sparsify,
   topk_mask,
 )
 from sparse_regimes.state import TrainState
-from sparse_regimes.step import make_eval_step, make_train_step
+from sparse_regimes.step import make_eval_step, make_step, make_train_step
 
 __all__ = [
+  "Controller",
   "SparseActivation",
   "TrainState",
   "WideResNet",
   "activations",
   "analysis",
+  "at_site",
+  "classification_loss",
   "controllers",
   "layers",
   "make_eval_step",
+  "make_step",
   "make_train_step",
   "models",
+  "nnx",
   "num_kept",
   "projections",
   "sparse_activation",

@@ -15,6 +15,7 @@ from sparse_regimes.mesh import make_mesh
 from sparse_regimes.pace import format_seconds
 from sparse_regimes.past_run import load_config, load_run
 from sparse_regimes.report import write_report
+from sparse_regimes.selection import check_sites
 from sparse_regimes.sweep import make_sweep_step, sweep, write_sweep
 
 # Seconds from which a person wants to know how many are left.
@@ -24,7 +25,7 @@ _LONG = 10.0
 def sweep_runs(
   workdirs: Sequence[epath.Path],
   overrides: Sequence[str],
-  keep_ratios: Sequence[float],
+  keep_ratios: Sequence[float | tuple[float, ...]],
   which: str,
   log: Callable[[str], None] = print,
 ) -> None:
@@ -36,7 +37,7 @@ def sweep_runs(
   Args:
     workdirs: of runs on the same data.
     overrides: of their configs.
-    keep_ratios: each in ``[0, 1]``.
+    keep_ratios: each in ``[0, 1]``, or one for each site.
     which: ``best`` or ``last``.
     log: takes a line at a time.
 
@@ -84,13 +85,18 @@ def _check_same_data(
 def _sweep_run(
   workdir: epath.Path,
   config: ConfigDict,
-  keep_ratios: Sequence[float],
+  keep_ratios: Sequence[float | tuple[float, ...]],
   which: str,
   log: Callable[[str], None],
 ) -> list[dict]:
   run = load_run(workdir, config, which, log)
   data, journal = run.data, run.journal
   _, site_multiply_adds = factory.multiply_adds(run.parts.model, data)
+  for ratio in keep_ratios:
+    try:
+      check_sites(ratio, len(site_multiply_adds))
+    except ValueError as error:
+      raise InputError(f"--keep_ratios: {error}") from error
   epoch = len(journal.records)
   batches = make_batches(
     data.test_images,

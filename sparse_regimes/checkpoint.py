@@ -30,6 +30,11 @@ class DamagedError(Exception):
 _SECONDS_TO_END = 30.0
 
 
+_FIELDS = (
+  *("step", "params", "batch_stats", "opt_state", "controller_state", "rng"),
+)
+
+
 class Checkpoints:
   """The checkpoints of a run that trains.
 
@@ -84,7 +89,7 @@ class Checkpoints:
       self._manager.save(
         _number(journal.step, len(journal.records)),
         args=ocp.args.Composite(
-          state=ocp.args.StandardSave(state),
+          state=ocp.args.StandardSave(_on_disk(state)),
           journal=ocp.args.JsonSave(content),
         ),
       )
@@ -228,11 +233,12 @@ def read(
     restored = _restore(
       manager,
       number,
-      state=ocp.args.StandardRestore(template),
+      state=ocp.args.StandardRestore(_on_disk(template)),
       journal=ocp.args.JsonRestore(),
     )
+    state = _from_disk(restored.state)
     content = _object(restored.journal)
-    expected, found = content.pop("digest", None), digest(restored.state)
+    expected, found = content.pop("digest", None), digest(state)
     journal = Journal.from_json(content)
     if not isinstance(expected, list) or len(expected) != len(found):
       raise ValueError("the journal has no checksums of these arrays")
@@ -244,7 +250,33 @@ def read(
     ]
     if differing:
       raise ValueError(f"the checksum of {', '.join(differing)} does not match")
-    return restored.state, journal
+    return state, journal
+
+
+def _on_disk(state: TrainState) -> dict[str, Any]:
+  """The names in a checkpoint: those that the first ones had, and what is new.
+
+  So a run that an earlier version began goes on.
+  """
+  content = {name: getattr(state, name) for name in _FIELDS}
+  others = {n: v for n, v in state.model_state.items() if n != "batch_stats"}
+  if others:
+    content["model_state"] = others
+  if state.extra is not None:
+    content["extra"] = state.extra
+  return content
+
+
+def _from_disk(content: dict[str, Any]) -> TrainState:
+  statistics = content["batch_stats"]
+  model_state = dict(content.get("model_state", {}))
+  if statistics:
+    model_state["batch_stats"] = statistics
+  return TrainState(
+    **{name: content[name] for name in _FIELDS if name != "batch_stats"},
+    model_state=model_state,
+    extra=content.get("extra"),
+  )
 
 
 def read_journal(manager: ocp.CheckpointManager, number: int) -> Journal:

@@ -81,6 +81,13 @@ def default_config() -> ConfigDict:
   )
 
 
+# Budgets, of which each site may have its own.
+_BY_SITE = tuple(
+  f"controller.{name}"
+  for name in ("keep_ratio", "keep_init", "keep_min", "keep_max")
+)
+
+
 def load(path: str, overrides: Sequence[str] = ()) -> ConfigDict:
   """Reads a config file, applies overrides, fills in defaults and checks all.
 
@@ -108,7 +115,9 @@ def load(path: str, overrides: Sequence[str] = ()) -> ConfigDict:
     if not equals:
       raise InputError(f"{field} must be given as {field}=VALUE, got no value")
     overridden[field] = _typed(config, field, _parse(config, field, text))
-  config.update_from_flattened_dict(given | overridden)
+  # A budget is a number, or a tuple with one for each site.
+  with config.ignore_type():
+    config.update_from_flattened_dict(given | overridden)
   for section in factory.NAMED:
     _narrow(config, section, given | overridden, overridden)
   _check(config)
@@ -139,12 +148,14 @@ def parse_overrides(arguments: Sequence[str]) -> list[str]:
   return overrides
 
 
-def parse_keep_ratios(text: str) -> list[float]:
+def parse_keep_ratios(text: str) -> list[float | tuple[float, ...]]:
   """Reads ``1.0,0.5,0.2``, or ``0.01:1:3``: three ratios in equal factors.
 
+  A ratio may be one for each site: ``1/0.5/0.2``.
+
   Example:
-    >>> parse_keep_ratios("1,0.5"), parse_keep_ratios("0.01:1:3")
-    ([1.0, 0.5], [0.01, 0.1, 1.0])
+    >>> parse_keep_ratios("1,0.5/0.2"), parse_keep_ratios("0.01:1:3")
+    ([1.0, (0.5, 0.2)], [0.01, 0.1, 1.0])
   """
   try:
     if ":" in text:
@@ -158,9 +169,14 @@ def parse_keep_ratios(text: str) -> list[float]:
         round(first * (last / first) ** (i / (number - 1)), 6)
         for i in range(number)
       ]
-    return [
-      in_range("--keep_ratios", float(part), 0, 1) for part in text.split(",")
+    parts = [
+      tuple(
+        in_range("--keep_ratios", float(ratio), 0, 1)
+        for ratio in part.split("/")
+      )
+      for part in text.split(",")
     ]
+    return [part if len(part) > 1 else part[0] for part in parts]
   except ValueError as error:
     raise InputError(
       "--keep_ratios must be numbers in [0, 1] separated by commas, or"
@@ -361,7 +377,10 @@ def _typed(config: ConfigDict, field: str, value: Any) -> Any:
   items = (int,) if kind is tuple and default else (int, float)
   if kind is float and type(value) is int:
     value = float(value) if abs(value) < 2**63 else float("inf")
-  if kind is tuple and isinstance(value, (list, tuple)):
+  if field in _BY_SITE and isinstance(value, (list, tuple)):
+    if value and all(type(item) in (int, float) for item in value):
+      return tuple(map(float, value))
+  elif kind is tuple and isinstance(value, (list, tuple)):
     value = tuple(value)
     if all(type(item) in items for item in value):
       return value

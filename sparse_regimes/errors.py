@@ -3,6 +3,8 @@
 from collections.abc import Iterable
 from typing import Any
 
+import jax
+
 
 class InputError(ValueError):
   """Something the user gave is wrong.
@@ -38,15 +40,17 @@ def one_of(name: str, value: Any, choices: Iterable[Any]) -> Any:
 
 def in_range(
   name: str,
-  value: float,
+  value: Any,
   low: float,
   high: float = float("inf"),
   *,
   below: bool = False,
-) -> float:
+) -> Any:
   """``value`` if it lies in ``[low, high]`` (``[low, high)`` if ``below``).
 
   NaN and infinities lie nowhere. Otherwise a ``ValueError`` names the argument.
+  An array has to lie there with every entry; what JAX traces is not known yet,
+  and passes.
 
   Example:
     >>> in_range("keep_ratio", 1.5, 0, 1)
@@ -54,6 +58,12 @@ def in_range(
     ...
     ValueError: keep_ratio must be in [0, 1], got 1.5
   """
+  if isinstance(value, jax.core.Tracer):
+    return value
+  if getattr(value, "ndim", 0) or isinstance(value, (list, tuple)):
+    for entry in value:
+      in_range(name, entry, low, high, below=below)
+    return value
   unbounded = high == float("inf")
   if low <= value < high or (value == high and not below and not unbounded):
     return value

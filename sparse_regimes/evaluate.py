@@ -51,9 +51,9 @@ def evaluate(
 
   Args:
     eval_step: of :func:`sparse_regimes.make_eval_step`.
-    state: its variables are evaluated.
+    state: a state or variables.
     batches: of :func:`make_batches`.
-    keep_ratio: real scalar.
+    keep_ratio: real scalar, or one for each site.
     check: called between batches; may raise to give up.
 
   Returns:
@@ -69,7 +69,9 @@ def evaluate(
     check()
   sums = jax.device_get(sums)
   count = sum(int(s["count"]) for s in sums)
-  nonzero = np.sum([s["nonzero"] for s in sums], axis=0, dtype=np.float64)
+  # Of a dict by site, in the order of its names.
+  shares = [np.hstack(jax.tree.leaves(s["nonzero"])) for s in sums]
+  nonzero = np.sum(shares, axis=0, dtype=np.float64)
   sites = np.atleast_1d(nonzero / count)
   return {
     "loss": sum(float(s["loss"]) for s in sums) / count,

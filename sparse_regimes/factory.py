@@ -22,6 +22,7 @@ from sparse_regimes.metrics import Arithmetic
 from sparse_regimes.models.residual_mlp import ResidualMLP
 from sparse_regimes.models.vision_transformer import VisionTransformer
 from sparse_regimes.models.wide_resnet import WideResNet
+from sparse_regimes.selection import check_sites
 from sparse_regimes.state import TrainState
 
 CONTROLLERS: dict[str, Callable[..., Controller]] = {
@@ -46,6 +47,7 @@ _NOT_FIELDS = (
   "num_classes",
   "implementation",
   "budget_scope",
+  "higher_is_better",
   "parent",
   "name",
 )
@@ -96,6 +98,7 @@ def make_controller(config: ConfigDict) -> Controller:
       controller,
       window=config.signal.shuffle_window,
       draw_seed=_seed(config, config.signal.shuffle_seed),
+      signal=config.controller.get("signal", "accuracy"),
     )
   with _section("collapse"):
     decisions = in_range("decisions", config.collapse.decisions, 1, 10**6)
@@ -258,6 +261,12 @@ def multiply_adds(model: nn.Module, data: Dataset) -> Arithmetic:
   """
   with _section("model"):
     return model.multiply_adds(*data.test_images.shape[1:3])
+
+
+def check_budgets(controller: Controller, arithmetic: Arithmetic) -> None:
+  """Raises an ``InputError`` unless there is one budget, or one a site."""
+  with _section("controller"):
+    check_sites(jax.eval_shape(controller.init).keep_ratio, len(arithmetic[1]))
 
 
 def make_data(config: ConfigDict, log: Callable[[str], None]) -> Dataset:

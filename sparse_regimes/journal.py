@@ -108,7 +108,8 @@ class Journal:
       metrics["keep_ratio"], metrics["collapsed"], strict=True
     ):
       self.step += 1
-      self.budget.see(self.step, float(keep_ratio))
+      # Of a budget for each site, the mean.
+      self.budget.see(self.step, float(np.mean(keep_ratio)))
       self._see_collapse(bool(collapsed))
     self.skipped += int(np.sum(metrics["skipped"]))
 

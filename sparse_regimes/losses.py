@@ -6,21 +6,24 @@ import optax
 
 
 def cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
-  r"""Softmax cross-entropy of each example, in float32.
+  r"""Softmax cross-entropy of each label, in float32.
 
-  .. math:: L_b = -\log \mathrm{softmax}(z_b)_{y_b}
+  .. math:: L_b = -\log \mathrm{softmax}(z_b)_{y_b} \quad\text{or}\quad
+     L_b = -\sum_c p_{bc} \log \mathrm{softmax}(z_b)_c
 
   Args:
-    logits: real ``[b, num_classes]``.
-    labels: integer ``[b]``.
+    logits: real ``[..., num_classes]``.
+    labels: integer ``[...]``, or probabilities ``[..., num_classes]``, such as
+      one-hot or smoothed labels.
 
   Returns:
-    float32 ``[b]``, in nats.
+    float32 ``[...]``, in nats.
 
   Example:
     >>> cross_entropy(jnp.zeros((1, 10)), jnp.array([3])).round(4)
     Array([2.3026], dtype=float32)
   """
-  return optax.softmax_cross_entropy_with_integer_labels(
-    logits.astype(jnp.float32), labels
-  )
+  logits = logits.astype(jnp.float32)
+  if labels.shape == logits.shape:
+    return optax.softmax_cross_entropy(logits, labels.astype(jnp.float32))
+  return optax.softmax_cross_entropy_with_integer_labels(logits, labels)

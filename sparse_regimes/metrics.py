@@ -8,20 +8,54 @@ import jax.numpy as jnp
 
 
 def is_correct(logits: jax.Array, labels: jax.Array) -> jax.Array:
-  """Whether the largest logit of each example is its label's.
+  """Whether the largest logit is the label's.
 
   Args:
-    logits: real ``[b, num_classes]``.
-    labels: integer ``[b]``.
+    logits: real ``[..., num_classes]``.
+    labels: integer ``[...]``, or probabilities ``[..., num_classes]``, of which
+      the largest is meant.
 
   Returns:
-    bool ``[b]``.
+    bool ``[...]``.
+
+  Raises:
+    ValueError: for labels of another shape.
 
   Example:
     >>> is_correct(jnp.array([[0.0, 2.0], [3.0, 1.0]]), jnp.array([1, 1]))
     Array([ True, False], dtype=bool)
   """
+  check_labels(logits, labels)
+  if labels.ndim == logits.ndim:
+    labels = jnp.argmax(labels, axis=-1)
   return jnp.argmax(logits, axis=-1) == labels
+
+
+def check_labels(
+  logits: jax.Array, labels: jax.Array, mask: jax.Array | None = None
+) -> None:
+  """Raises a ``ValueError`` for what would be broadcast, and so be wrong.
+
+  Example:
+    >>> check_labels(jnp.zeros((2, 3)), jnp.zeros((2, 1), jnp.int32))
+    Traceback (most recent call last):
+    ...
+    ValueError: labels must be integers (2,) or probabilities (2, 3), as the \
+logits are (2, 3); got int32 (2, 1)
+  """
+  shape = logits.shape[:-1]
+  fits = labels.shape == logits.shape or (
+    labels.shape == shape and jnp.issubdtype(labels.dtype, jnp.integer)
+  )
+  if not fits:
+    raise ValueError(
+      f"labels must be integers {shape} or probabilities {logits.shape}, as the"
+      f" logits are {logits.shape}; got {labels.dtype} {labels.shape}"
+    )
+  if mask is not None and mask.shape != shape:
+    raise ValueError(
+      f"mask must have the shape of the labels, {shape}, got {mask.shape}"
+    )
 
 
 def nonzero_fraction(x: jax.Array) -> jax.Array:

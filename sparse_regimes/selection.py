@@ -3,6 +3,7 @@
 import functools
 import math
 import operator
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -17,11 +18,16 @@ from sparse_regimes.kernels.pallas_tpu import (
   pallas_tpu_mask,
 )
 from sparse_regimes.kernels.reference import lax_top_k_mask
-from sparse_regimes.kernels.threshold import threshold_mask
+from sparse_regimes.kernels.sharding import search_rows
+from sparse_regimes.kernels.threshold import (
+  threshold_mask,
+  threshold_mask_but_for_zeros,
+)
 
 IMPLEMENTATIONS = ("lax_top_k", "xla", "pallas_tpu")
 SCOPES = ("global", "channel")
 SCORES = ("value", "magnitude")
+Axis = int | tuple[int, ...]
 
 
 def num_kept(size: int, keep_ratio: ArrayLike) -> jax.Array:
@@ -56,11 +62,54 @@ def num_kept(size: int, keep_ratio: ArrayLike) -> jax.Array:
   return jnp.where(keep_ratio >= 1, jnp.int32(size), kept)
 
 
+def at_site(keep_ratio: ArrayLike, site: int) -> jax.Array:
+  """The budget of one site: a scalar is every site's, a vector has one each.
+
+  Sites are numbered from 0 in the order in which a network calls them.
+
+  Args:
+    keep_ratio: real scalar or ``[num_sites]``, Python or traced.
+    site: its number.
+
+  Returns:
+    float32 scalar.
+
+  Raises:
+    ValueError: for a vector that has no such entry.
+
+  Example:
+    >>> print(at_site(0.5, 3), at_site(jnp.array([0.1, 0.2]), 1))
+    0.5 0.2
+
+  Source: ours.
+  """
+  ratio = jnp.asarray(keep_ratio, jnp.float32)
+  if ratio.ndim == 0:
+    return ratio
+  if ratio.ndim > 1 or not 0 <= site < ratio.shape[0]:
+    raise ValueError(
+      f"keep_ratio must be a scalar or have an entry a site, got shape"
+      f" {ratio.shape} at site {site}"
+    )
+  return ratio[site]
+
+
+def check_sites(keep_ratio: Any, num_sites: int) -> None:
+  """Raises a ``ValueError`` unless there is a budget for each site."""
+  shape = jnp.shape(keep_ratio)
+  if shape not in ((), (num_sites,)):
+    raise ValueError(
+      f"keep_ratio must be a scalar or have an entry for each of {num_sites}"
+      f" sites, got shape {shape}"
+    )
+
+
 def topk_mask(
   scores: jax.Array,
   keep_ratio: ArrayLike,
   *,
-  axis: int | tuple[int, ...],
+  axis: Axis | None = None,
+  scope: str | None = None,
   implementation: str | None = None,
 ) -> jax.Array:
   """Marks the ``num_kept`` largest scores over ``axis``.
@@ -76,6 +125,7 @@ def topk_mask(
     scores: array of rank 1 or more; integers or floats of 8 bits or more.
     keep_ratio: real scalar, Python or traced.
     axis: the axis or axes that share one budget.
+    scope: instead of axes, as in :func:`sparse_activation`.
     implementation: ``"lax_top_k"`` (the reference: a full sort), ``"xla"``
       (a threshold search by counting), ``"pallas_tpu"`` (the same on chip; for
       floats; interpreted, slowly, on other platforms), or None: the fastest
@@ -95,7 +145,9 @@ def topk_mask(
   Source: ours; the set is that of the program of arXiv 2603.03131.
   """
   scores = jnp.asarray(scores)
-  axes = _canonical_axes(axis, scores)
+  if axis is None and scope is None:
+    raise ValueError("axis must name the axes that share a budget, got None")
+  axes = budget_axes(scores, axis, scope)
   how = _choose(implementation, scores, axes)
   return _mask(scores, _as_ratio(keep_ratio), axes, how)
 
@@ -106,6 +158,7 @@ def sparsify(
   *,
   scope: str = "global",
   score: str = "value",
+  axis: Axis | None = None,
   implementation: str | None = None,
 ) -> jax.Array:
   r"""Keeps the entries with the largest scores and zeroes the others.
@@ -123,6 +176,7 @@ def sparsify(
     scope: ``global``: one budget per example over all of its other axes;
       ``channel``: one per position over the last axis.
     score: rank by ``value`` or by ``magnitude``.
+    axis: the axis or axes that share one budget, instead of ``scope``.
     implementation: as in :func:`topk_mask`.
 
   Returns:
@@ -137,7 +191,7 @@ def sparsify(
 
   Source: Wang, arXiv 2603.03131.
   """
-  return _sparsify(x, keep_ratio, scope, score, implementation)
+  return _sparsify(x, keep_ratio, axis, scope, score, implementation)
 
 
 def sparse_activation(
@@ -147,12 +201,18 @@ def sparse_activation(
   activation: str | Activation = "relu",
   scope: str = "global",
   score: str = "value",
+  axis: Axis | None = None,
   implementation: str | None = None,
 ) -> jax.Array:
   r"""An activation of which only the top k entries survive.
 
   .. math:: y = \sigma(x) \odot M, \quad
      M = \mathrm{topk\_mask}(\sigma(x) \text{ or } |\sigma(x)|, r)
+
+  What shares a budget competes. With the scope ``global`` all positions of an
+  example do, so that in a causal model a later token decides which earlier
+  activations survive: it leaks the future. A causal model wants the scope
+  ``channel``, or ``axis=-1``.
 
   Args:
     x: pre-activations, real ``[b, ...]``, or ``[d]`` for one example.
@@ -163,7 +223,10 @@ def sparse_activation(
       ``s_relu``, ``s_jsrelu``, or a pointwise function.
     scope: ``global`` (per example) or ``channel`` (per position, last axis).
     score: rank by ``value`` or ``magnitude``; what is kept is always the
-      activation itself.
+      activation itself. An activation whose negative values matter as much
+      (``tanh``, ``identity``) wants ``magnitude``: by value all of them go
+      first.
+    axis: the axis or axes that share one budget, instead of ``scope``.
     implementation: as in :func:`topk_mask`.
 
   Returns:
@@ -181,13 +244,13 @@ def sparse_activation(
   x = jnp.asarray(x)
   if activation == "relu":
     one_of("score", score, SCORES)
-    x, axes = _budget_axes(x, scope)
+    axes = budget_axes(x, axis, scope)
     how = _choose(implementation, x, axes)
     return _sparse_relu(x, _as_ratio(keep_ratio), axes, how)
   # Zeros of a flat part need no order: kept or not, their derivative is 0.
   return _sparsify(
     get_activation(activation)(x),
-    *(keep_ratio, scope, score, implementation),
+    *(keep_ratio, axis, scope, score, implementation),
     break_zero_ties=flat_part(activation) is None,
   )
 
@@ -195,13 +258,15 @@ def sparse_activation(
 def _sparsify(
   x: jax.Array,
   keep_ratio: ArrayLike,
+  axis: Axis | None,
   scope: str,
   score: str,
   implementation: str | None,
   *,
   break_zero_ties: bool = True,
 ) -> jax.Array:
-  x, axes = _budget_axes(x, scope)
+  x = jnp.asarray(x)
+  axes = budget_axes(x, axis, scope)
   one_of("score", score, SCORES)
   how = _choose(implementation, x, axes)
   scores = jnp.abs(x) if score == "magnitude" else x
@@ -250,22 +315,23 @@ def _mask(
   break_zero_ties: bool = True,
 ) -> jax.Array:
   scores = lax.stop_gradient(scores)
+  if scores.dtype == jnp.float8_e8m0fnu:
+    # It has no sign, so its bits sort as they are.
+    scores = lax.bitcast_convert_type(scores, jnp.uint8)
   if scores.size == 0:
     return jnp.zeros(scores.shape, bool)
   kept = num_kept(math.prod(scores.shape[a] for a in axes), keep_ratio)
   if how == "pallas_tpu":
     # The kernel sees by itself that nothing is to be found. A conditional would
     # keep XLA from fusing the mask into the convolutions around it.
-    return pallas_tpu_mask(scores, kept, axes=axes)
-  search = functools.partial(lax_top_k_mask, axes=axes)
+    return search_rows(pallas_tpu_mask, scores, kept, axes=axes)
+  search = lax_top_k_mask
   if how == "xla":
-    search = functools.partial(
-      threshold_mask, axes=axes, break_zero_ties=break_zero_ties
-    )
+    search = threshold_mask if break_zero_ties else threshold_mask_but_for_zeros
   return lax.cond(
     keep_ratio >= 1,
-    lambda scores, _: jnp.ones(scores.shape, bool),
-    search,
+    lambda scores, _: jnp.ones_like(scores, bool),
+    functools.partial(search_rows, search, axes=axes),
     scores,
     kept,
   )
@@ -289,30 +355,52 @@ def _choose(
   return implementation
 
 
-def _budget_axes(x: jax.Array, scope: str) -> tuple[jax.Array, tuple[int, ...]]:
-  """The array, and its axes that share a budget."""
-  one_of("scope", scope, SCOPES)
-  x = jnp.asarray(x)
+def budget_axes(
+  x: jax.Array, axis: Axis | None, scope: str | None
+) -> tuple[int, ...]:
+  """The axes of ``x`` that share a budget, sorted and non-negative.
+
+  Raises:
+    ValueError: for a scope or an axis that there is not.
+  """
+  if axis is not None:
+    if scope not in (None, "global"):
+      raise ValueError(
+        f"axis and scope say the same: give one, got axis {axis} and scope"
+        f" {scope!r}"
+      )
+    return _canonical_axes(axis, x)
+  check_scope(scope)
   if x.ndim == 0:
     raise ValueError("x must have at least one axis, got a scalar")
   if scope == "channel" or x.ndim == 1:
-    return x, (x.ndim - 1,)
-  return x, tuple(range(1, x.ndim))
+    return (x.ndim - 1,)
+  return tuple(range(1, x.ndim))
+
+
+def check_scope(scope: Any) -> None:
+  """Raises a ``ValueError`` for what is no scope."""
+  if scope is not None and not isinstance(scope, str):
+    raise ValueError(
+      "scope must be one of global, channel, got a"
+      f" {type(scope).__name__}: Linen keeps the attribute `scope` of a module"
+      " for itself, so call the field of yours `budget_scope`"
+    )
+  one_of("scope", scope, SCOPES)
 
 
 def _as_ratio(keep_ratio: ArrayLike) -> jax.Array:
   ratio = jnp.asarray(keep_ratio, jnp.float32)
   if ratio.ndim:
     raise ValueError(
-      f"keep_ratio must be a scalar, got shape {ratio.shape}"
-      " (jax.vmap gives one to each example)"
+      f"keep_ratio must be a scalar at each site, got shape {ratio.shape}:"
+      " sparse_regimes.at_site(keep_ratio, i) takes a site's entry, jax.vmap"
+      " gives one to each example"
     )
   return ratio
 
 
-def _canonical_axes(
-  axis: int | tuple[int, ...], scores: jax.Array
-) -> tuple[int, ...]:
+def _canonical_axes(axis: Axis, scores: jax.Array) -> tuple[int, ...]:
   axes = tuple(map(operator.index, axis if isinstance(axis, tuple) else [axis]))
   canonical = sorted({a % scores.ndim for a in axes if scores.ndim})
   inside = all(-scores.ndim <= a < scores.ndim for a in axes)

@@ -64,18 +64,18 @@ def start_from(
   _, template = describe_state(config, data)
   shardings = state_shardings(template, mesh, "replicated")
   past, journal = restore(workdir, "best", described(template, shardings), log)
-  params, batch_stats, new, left = _adopt_all(state, past, workdir)
+  params, model_state, new, left = _adopt_all(state, past, workdir)
   log(
     f"start from  {workdir}, epoch {len(journal.records)};"
     f" new: {', '.join(new) or 'nothing'};"
     f" left out: {', '.join(left) or 'nothing'}"
   )
-  params, batch_stats = jax.tree.map(
-    jnp.asarray, jax.device_get((params, batch_stats))
+  params, model_state = jax.tree.map(
+    jnp.asarray, jax.device_get((params, model_state))
   )
   # A rollback notes them.
   return state.replace(
-    params=params, batch_stats=batch_stats, opt_state=tx.init(params)
+    params=params, model_state=model_state, opt_state=tx.init(params)
   )
 
 
@@ -85,7 +85,7 @@ def _adopt_all(
   """Parameters, statistics, and what is new and left out of the former."""
   try:
     params, new, left = adopt(state.params, past.params)
-    batch_stats, _, _ = adopt(state.batch_stats, past.batch_stats)
+    model_state, _, _ = adopt(state.model_state, past.model_state)
     for does, names in (("lacks", new), ("has", left)):
       for name in names:
         if not name.endswith(_MAY_DIFFER):
@@ -95,7 +95,7 @@ def _adopt_all(
       f"train.start_from must be a run of such a network, got {workdir}:"
       f" {error}"
     ) from error
-  return params, batch_stats, new, left
+  return params, model_state, new, left
 
 
 def adopt(params: Any, past: Any) -> tuple[Any, list[str], list[str]]:

@@ -1,11 +1,13 @@
 """Everything that training carries from one step to the next."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
-from flax import struct
+from flax import core, serialization, struct
 
 from sparse_regimes.controllers import Controller
 
@@ -14,12 +16,18 @@ class TrainState(struct.PyTreeNode):
   """A pytree of arrays alone; what is static is closed over by the step.
 
   Attributes:
-    step: updates made so far, int32 scalar.
+    step: steps made so far, int32 scalar.
     params: of the network.
-    batch_stats: running statistics; empty for a network that has none.
+    model_state: its other collections by name, such as ``batch_stats``; empty
+      for a network that has none.
     opt_state: of the optimizer.
     controller_state: of the controller; its ``keep_ratio`` is in force.
     rng: a typed key; step t draws from ``fold_in(rng, t)``.
+    extra: what a project carries besides, such as an average of the parameters;
+      a step hands it on as it is.
+
+  ``flax.serialization.to_bytes`` and ``from_bytes`` take it; its keys are
+  written as their data.
 
   Example:
     >>> from sparse_regimes import controllers
@@ -35,40 +43,140 @@ class TrainState(struct.PyTreeNode):
 
   step: jax.Array
   params: Any
-  batch_stats: Any
+  model_state: Any
   opt_state: optax.OptState
   controller_state: Any
   rng: jax.Array
+  extra: Any = None
 
   @classmethod
   def create(
     cls,
-    variables: Any,
+    variables: Mapping[str, Any],
     *,
     tx: optax.GradientTransformation,
     controller: Controller,
     rng: jax.Array,
+    extra: Any = None,
   ) -> "TrainState":
     """The state before the first step.
 
     Args:
-      variables: what ``model.init`` returned: ``params`` and, if the network
-        has running statistics, ``batch_stats``. They become part of the state,
-        and so are gone when a step is given the state to reuse its memory.
+      variables: what ``model.init`` returned: ``params`` and any other
+        collections; a ``FrozenDict`` is unfrozen. They become part of the
+        state, and so are gone when a step is given the state to reuse its
+        memory. An array that stands in the state twice is copied.
       tx: the optimizer.
       controller: the keep ratio's controller.
-      rng: a key of ``jax.random.key``.
+      rng: a key of ``jax.random.key``, or of ``jax.random.PRNGKey``.
+      extra: any pytree of arrays.
+
+    Raises:
+      ValueError: for variables without ``params``.
     """
-    return cls(
+    if not isinstance(variables, Mapping) or "params" not in variables:
+      names = list(variables) if isinstance(variables, Mapping) else variables
+      raise ValueError(
+        f"variables must have the collection params, got {names!r};"
+        " {'params': params} makes one of parameters alone"
+      )
+    collections = {name: unfrozen(value) for name, value in variables.items()}
+    params = collections.pop("params")
+    if not jnp.issubdtype(rng.dtype, jax.dtypes.prng_key):
+      rng = jax.random.wrap_key_data(rng)
+    state = cls(
       step=jnp.zeros((), jnp.int32),
-      params=variables["params"],
-      batch_stats=variables.get("batch_stats", {}),
-      opt_state=tx.init(variables["params"]),
+      params=params,
+      model_state=collections,
+      opt_state=tx.init(params),
       controller_state=controller.init(),
-      rng=rng,
+      rng=jnp.copy(rng),
+      extra=extra,
     )
+    return _without_aliases(state)
+
+  @property
+  def batch_stats(self) -> Any:
+    """Running statistics; empty for a network that has none."""
+    return self.model_state.get("batch_stats", {})
 
   @property
   def variables(self) -> dict[str, Any]:
     """The collections that ``model.apply`` takes."""
-    return {"params": self.params, "batch_stats": self.batch_stats}
+    return {"params": self.params, **self.model_state}
+
+
+def unfrozen(tree: Any) -> Any:
+  """The same of plain dicts: a ``FrozenDict`` is another kind of tree."""
+  if isinstance(tree, (dict, core.FrozenDict)):
+    return {name: unfrozen(value) for name, value in tree.items()}
+  return tree
+
+
+def _without_aliases(state: TrainState) -> TrainState:
+  """Copies what is there twice, because memory can be given away only once."""
+  seen: set[Any] = set()
+
+  def own(x: Any) -> Any:
+    if not isinstance(x, jax.Array):
+      return jnp.asarray(x)
+    if isinstance(x, jax.core.Tracer) or _is_key(x) or not x.size:
+      return x
+    buffers = [s.data.unsafe_buffer_pointer() for s in x.addressable_shards]
+    if seen.intersection(buffers):
+      x = jnp.copy(x)
+      buffers = [s.data.unsafe_buffer_pointer() for s in x.addressable_shards]
+    seen.update(buffers)
+    return x
+
+  return jax.tree.map(own, state)
+
+
+def _is_key(x: Any) -> bool:
+  return jnp.issubdtype(x.dtype, jax.dtypes.prng_key)
+
+
+def _to_state_dict(state: TrainState) -> dict[str, Any]:
+  plain = jax.tree.map(
+    lambda x: jax.random.key_data(x) if _is_key(x) else x, state
+  )
+  return {
+    name: serialization.to_state_dict(getattr(plain, name))
+    for name in TrainState.__dataclass_fields__
+  }
+
+
+def _from_state_dict(target: TrainState, content: dict[str, Any]) -> TrainState:
+  missing = set(TrainState.__dataclass_fields__) ^ set(content)
+  if missing:
+    raise ValueError(
+      f"a TrainState was to be read, but {', '.join(sorted(missing))} is not in"
+      " both what was written and what it is read into"
+    )
+  plain = jax.tree.map(
+    lambda x: jax.random.key_data(x) if _is_key(x) else x, target
+  )
+  read = TrainState(
+    **{
+      name: serialization.from_state_dict(
+        getattr(plain, name), content[name], name=name
+      )
+      for name in TrainState.__dataclass_fields__
+    }
+  )
+  return jax.tree.map(
+    lambda x, like: (
+      jax.random.wrap_key_data(
+        jnp.asarray(np.asarray(x)), impl=jax.random.key_impl(like)
+      )
+      if _is_key(like)
+      else x
+    ),
+    read,
+    target,
+  )
+
+
+serialization.register_serialization_state(
+  TrainState, _to_state_dict, _from_state_dict, override=True
+)

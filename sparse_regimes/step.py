@@ -1,7 +1,8 @@
 """The paper's algorithm: one training step, one evaluation step."""
 
 import functools
-from collections.abc import Callable
+import inspect
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -10,17 +11,171 @@ import optax
 from jax import lax
 from jax.typing import ArrayLike
 
+from sparse_regimes.classification import (
+  Batch,
+  classification_loss,
+  counted_sums,
+  identity,
+)
 from sparse_regimes.controllers import Controller
-from sparse_regimes.layers.synaptic_noise import RNG_STREAM
 from sparse_regimes.losses import cross_entropy
-from sparse_regimes.metrics import is_correct
-from sparse_regimes.state import TrainState
+from sparse_regimes.manual_axes import vary
+from sparse_regimes.state import TrainState, unfrozen
 
-Batch = dict[str, jax.Array]
-Metrics = dict[str, jax.Array]
-LossFn = Callable[[jax.Array, jax.Array], jax.Array]
-TrainStep = Callable[[TrainState, Batch], tuple[TrainState, Metrics]]
-EvalStep = Callable[[TrainState, Batch, ArrayLike], Metrics]
+Metrics = dict[str, Any]
+LossFn = Callable[..., tuple[jax.Array, Mapping[str, Any]]]
+TrainStep = Callable[[TrainState, Any], tuple[TrainState, Metrics]]
+_AUX = ("signals", "model_state", "metrics")
+
+
+def make_step(
+  loss_fn: LossFn,
+  tx: optax.GradientTransformation,
+  controller: Controller,
+  *,
+  axis_name: Hashable | tuple[Hashable, ...] | None = None,
+  donate_state: bool = True,
+  jit: bool = True,
+  **jit_kwargs: Any,
+) -> TrainStep:
+  r"""A training step of any loss: gradient, update, the controller's decision.
+
+  .. math:: g &= \nabla_\theta L(\theta, B; r_t), \quad
+     \theta \leftarrow \theta + \mathrm{tx}(g) \\
+     r_{t+1} &= \mathrm{controller}(L, \text{signals})
+
+  The forward and backward pass run at the keep ratio in force; what the
+  controller decides acts from the next step on. A step whose loss, gradient or
+  new parameters are not finite, or that makes a moment or a model state so,
+  changes nothing but the step counter: its metrics say ``skipped``, and every
+  signal that the controller gets is NaN.
+
+  Args:
+    loss_fn: ``loss_fn(params, model_state, batch, *, keep_ratio, rng) ->
+      (loss, aux)``, with a scalar loss. ``aux`` is a dict of up to three:
+      ``signals``, scalars for the controller, which gets the ``loss`` besides;
+      ``model_state``, the collections that changed; ``metrics``, scalars to
+      return.
+    tx: the optimizer. One that takes extra arguments gets the loss as
+      ``value`` and the ``controller_state`` in force, as far as it takes them.
+    controller: see :class:`sparse_regimes.Controller`.
+    axis_name: of ``pmap``, ``shard_map`` or ``vmap``: gradients, loss, signals,
+      metrics and model state are averaged over it, and each device draws of its
+      own. Under ``jit`` with shardings there is nothing to say.
+    donate_state: reuse the state's memory; the argument is gone after the call.
+    jit: compile. False leaves that to a ``pmap`` or a ``jit`` around the step.
+    **jit_kwargs: of ``jax.jit``, such as ``out_shardings``.
+
+  Returns:
+    ``step(state, batch) -> (state, metrics)``. ``metrics`` has what ``aux``
+    had, and float32: ``loss``, the ``keep_ratio`` that the step ran at,
+    ``skipped`` (0 or 1), ``collapsed`` (1 if a
+    :func:`sparse_regimes.controllers.watched` controller says so, else 0).
+
+  Raises:
+    ValueError: while it is traced, naming what in ``aux`` or in the signals
+      does not fit.
+
+  Example:
+    >>> import sparse_regimes as sr
+    >>> def loss_fn(params, model_state, batch, *, keep_ratio, rng):
+    ...   hidden = sr.sparse_activation(batch["x"] @ params["a"], keep_ratio)
+    ...   return jnp.mean(jnp.abs(hidden @ params["b"] - batch["y"])), {}
+    >>> tx = optax.adam(0.1)
+    >>> controller = sr.controllers.strategy1(signal="loss", drop_tol=0.5)
+    >>> state = TrainState.create(
+    ...   {"params": {"a": jnp.ones((3, 8)), "b": jnp.ones((8, 1))}},
+    ...   tx=tx, controller=controller, rng=jax.random.key(0),
+    ... )
+    >>> step = make_step(loss_fn, tx, controller)
+    >>> batch = {"x": jnp.ones((4, 3)), "y": jnp.ones((4, 1))}
+    >>> state, metrics = step(state, batch)
+    >>> sorted(metrics)
+    ['collapsed', 'keep_ratio', 'loss', 'skipped']
+
+  Source: Wang, arXiv 2603.03131, for any loss.
+  """
+  update = _update_fn(tx)
+
+  def train_step(state: TrainState, batch: Any) -> tuple[TrainState, Metrics]:
+    keep_ratio = state.controller_state.keep_ratio
+    rng = jax.random.fold_in(state.rng, state.step)
+    params, model_state = state.params, state.model_state
+    if axis_name is not None:
+      rng = jax.random.fold_in(rng, lax.axis_index(axis_name))
+      # Else shard_map would add the gradients up, where it checks that what is
+      # replicated stays so.
+      axes = axis_name if isinstance(axis_name, tuple) else (axis_name,)
+      params, model_state = jax.tree.map(
+        lambda x: vary(x, axes), (params, model_state)
+      )
+
+    def loss_and_aux(params: Any) -> tuple[jax.Array, Any]:
+      loss, aux = loss_fn(
+        params, model_state, batch, keep_ratio=keep_ratio, rng=rng
+      )
+      return loss, _checked(loss, aux, state.model_state)
+
+    grad_fn = jax.value_and_grad(loss_and_aux, has_aux=True)
+    (loss, (signals, updated, metrics)), grads = grad_fn(params)
+    if axis_name is not None:
+      loss, grads, signals, metrics = jax.tree.map(
+        lambda x: lax.pmean(jnp.asarray(x, _floating(x)), axis_name),
+        (loss, grads, signals, metrics),
+      )
+      updated = jax.tree.map(lambda x: _agreed(x, axis_name), updated)
+    new_model_state = {**state.model_state, **updated}
+
+    updates, opt_state = update(
+      grads,
+      state.opt_state,
+      state.params,
+      value=loss,
+      controller_state=state.controller_state,
+    )
+    new = optax.apply_updates(state.params, updates), new_model_state, opt_state
+    old = state.params, state.model_state, state.opt_state
+    finite = _all(
+      [
+        *(jnp.isfinite(x) for x in _floats((loss, grads, new[0]))),
+        *_stay_finite(new[1], old[1]),
+        # A scalar may say "none yet" by an infinity.
+        *_stay_finite(new[2], old[2], least_rank=1),
+      ]
+    )
+    heard = jax.tree.map(
+      lambda x: jnp.where(finite, jnp.asarray(x, jnp.float32), jnp.nan),
+      {"loss": loss, **signals},
+    )
+    controller_state = controller.update(state.controller_state, **heard)
+    new_params, new_model_state, opt_state = jax.tree.map(
+      functools.partial(jnp.where, finite), new, old
+    )
+    new_state = state.replace(
+      step=state.step + 1,
+      params=new_params,
+      model_state=new_model_state,
+      opt_state=opt_state,
+      controller_state=controller_state,
+    )
+    return new_state, {
+      "loss": loss,
+      **metrics,
+      "keep_ratio": keep_ratio,
+      "skipped": 1.0 - finite.astype(jnp.float32),
+      "collapsed": jnp.asarray(
+        getattr(controller_state, "collapsed", False), jnp.float32
+      ),
+    }
+
+  if not jit:
+    if jit_kwargs:
+      raise ValueError(
+        f"{', '.join(jit_kwargs)} is for jax.jit, but jit is False"
+      )
+    return train_step
+  donated = {"donate_argnums": 0} if donate_state else {}
+  return jax.jit(train_step, **{**donated, **jit_kwargs})
 
 
 def make_train_step(
@@ -28,36 +183,36 @@ def make_train_step(
   tx: optax.GradientTransformation,
   controller: Controller,
   *,
-  loss_fn: LossFn = cross_entropy,
-  preprocess: Callable[[jax.Array], jax.Array] = lambda images: images,
+  loss_fn: Callable[[jax.Array, jax.Array], jax.Array] = cross_entropy,
+  preprocess: Callable[[jax.Array], jax.Array] = identity,
+  inputs: str = "images",
+  site_names: Sequence[str] = (),
+  axis_name: Hashable | tuple[Hashable, ...] | None = None,
   donate_state: bool = True,
+  jit: bool = True,
+  **jit_kwargs: Any,
 ) -> TrainStep:
-  """A jitted step: gradient, update, and the controller's decision.
-
-  The forward and backward pass run at the keep ratio in force; the controller
-  then sees the batch's accuracy, and what it decides acts from the next step
-  on. A step whose loss, gradient or result is not finite changes nothing but
-  the step counter, and its metrics say so; the controller sees a NaN, which
-  moves nothing.
+  """The step of a classifier: :func:`make_step` of its loss.
 
   Args:
-    apply_fn: ``apply_fn(variables, images, keep_ratio, train=True, rngs=...,
-      mutable=["batch_stats"]) -> ((logits, stats), updated)``, the ``apply`` of
-      a Linen module whose call returns ``(logits, stats)``.
-    tx: the optimizer. One that takes extra arguments gets the
-      ``controller_state`` in force.
-    controller: see :class:`sparse_regimes.controllers.Controller`.
-    loss_fn: ``(logits, labels) -> [b]``, one loss an example.
-    preprocess: applied to ``batch["images"]`` inside the step.
-    donate_state: reuse the state's memory; the argument is gone after the call.
+    apply_fn: see :func:`sparse_regimes.classification_loss`, as are
+      ``loss_fn``, ``preprocess``, ``inputs``, ``site_names`` and what ``batch``
+      has.
+    tx: see :func:`make_step`, as are the others.
+    controller: it hears of ``accuracy``, ``loss`` and ``stats``.
+    loss_fn: ``(logits, labels) -> losses``.
+    preprocess: applied to the inputs inside the step.
+    inputs: the inputs' name in a batch.
+    site_names: of the model, for a metric of each site.
+    axis_name: to average over.
+    donate_state: reuse the state's memory.
+    jit: compile.
+    **jit_kwargs: of ``jax.jit``.
 
   Returns:
-    ``train_step(state, batch) -> (state, metrics)``. ``batch`` has ``images``
-    ``[b, ...]`` and ``labels`` ``[b]``; ``metrics`` has float32 scalars
-    ``loss``, ``accuracy``, ``nonzero``, the ``keep_ratio`` the step ran at,
-    ``skipped``: 1 if the loss, the gradient or what the update made of the
-    state was not finite, else 0; and ``collapsed``: 1 if a
-    :func:`sparse_regimes.controllers.watched` controller says so, else 0.
+    ``train_step(state, batch) -> (state, metrics)``. ``metrics`` has those of
+    :func:`make_step`, ``accuracy``, the mean of the ``nonzero`` fractions, and
+    ``nonzero/NAME``, that of each site that has a name.
 
   Example:
     >>> from sparse_regimes import WideResNet, controllers
@@ -65,7 +220,7 @@ def make_train_step(
     >>> tx, controller = optax.sgd(0.1), controllers.strategy1()
     >>> batch = {"images": jnp.ones((4, 8, 8, 3)), "labels": jnp.arange(4)}
     >>> state = TrainState.create(
-    ...   model.init(jax.random.key(0), batch["images"], 1.0),
+    ...   jax.jit(model.init)(jax.random.key(0), batch["images"], 1.0),
     ...   tx=tx, controller=controller, rng=jax.random.key(1),
     ... )
     >>> train_step = make_train_step(model.apply, tx, controller)
@@ -75,126 +230,91 @@ def make_train_step(
 
   Source: Wang, arXiv 2603.03131.
   """
-  tx = optax.with_extra_args_support(tx)
+  return make_step(
+    classification_loss(
+      apply_fn,
+      loss_fn=loss_fn,
+      preprocess=preprocess,
+      inputs=inputs,
+      site_names=site_names,
+    ),
+    tx,
+    controller,
+    axis_name=axis_name,
+    donate_state=donate_state,
+    jit=jit,
+    **jit_kwargs,
+  )
 
-  def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
-    keep_ratio = state.controller_state.keep_ratio
-    rng = jax.random.fold_in(state.rng, state.step)
-    rngs = {"dropout": rng, RNG_STREAM: jax.random.fold_in(rng, 1)}
 
-    def batch_loss(params):
-      (logits, stats), updated = apply_fn(
-        {"params": params, "batch_stats": state.batch_stats},
-        preprocess(batch["images"]),
-        keep_ratio,
-        train=True,
-        rngs=rngs,
-        mutable=["batch_stats"],
-      )
-      loss = jnp.mean(loss_fn(logits, batch["labels"]))
-      return loss, (logits, stats, updated.get("batch_stats", {}))
+class EvalStep:
+  """A compiled evaluation; see :func:`make_eval_step`."""
 
-    grad_fn = jax.value_and_grad(batch_loss, has_aux=True)
-    (loss, (logits, stats, batch_stats)), grads = grad_fn(state.params)
-    accuracy = jnp.mean(is_correct(logits, batch["labels"]), dtype=jnp.float32)
+  def __init__(self, evaluate: Callable[..., Metrics], **jit_kwargs: Any):
+    self._jitted = jax.jit(evaluate, **jit_kwargs)
 
-    updates, opt_state = tx.update(
-      grads,
-      state.opt_state,
-      state.params,
-      controller_state=state.controller_state,
-    )
-    params = optax.apply_updates(state.params, updates)
-    new = params, batch_stats, opt_state
-    finite = jnp.all(
-      jnp.stack(
-        [jnp.all(jnp.isfinite(x)) for x in jax.tree.leaves((loss, grads, new))]
-      )
-    )
-    controller_state = controller.update(
-      state.controller_state, accuracy=jnp.where(finite, accuracy, jnp.nan)
-    )
-    params, batch_stats, opt_state = jax.tree.map(
-      functools.partial(jnp.where, finite),
-      new,
-      (state.params, state.batch_stats, state.opt_state),
-    )
-    new_state = state.replace(
-      step=state.step + 1,
-      params=params,
-      batch_stats=batch_stats,
-      opt_state=opt_state,
-      controller_state=controller_state,
-    )
-    metrics = {
-      "loss": loss,
-      "accuracy": accuracy,
-      "nonzero": jnp.mean(stats),
-      "keep_ratio": keep_ratio,
-      "skipped": 1.0 - finite.astype(jnp.float32),
-      "collapsed": jnp.asarray(
-        getattr(controller_state, "collapsed", False), jnp.float32
-      ),
-    }
-    return new_state, metrics
+  def __call__(
+    self, state: Any, batch: Batch, keep_ratio: ArrayLike
+  ) -> Metrics:
+    """Sums over a batch at a keep ratio."""
+    # A float, an int and an array would each be compiled for.
+    return self._jitted(state, batch, jnp.asarray(keep_ratio, jnp.float32))
 
-  return jax.jit(train_step, donate_argnums=0 if donate_state else ())
+  def lower(self, state: Any, batch: Batch, keep_ratio: ArrayLike) -> Any:
+    """As ``jax.jit(f).lower``; what is compiled takes a float32 ratio."""
+    if not isinstance(keep_ratio, jax.ShapeDtypeStruct):
+      keep_ratio = jnp.asarray(keep_ratio, jnp.float32)
+    return self._jitted.lower(state, batch, keep_ratio)
 
 
 def make_eval_step(
   apply_fn: Callable[..., Any],
   *,
-  loss_fn: LossFn = cross_entropy,
-  preprocess: Callable[[jax.Array], jax.Array] = lambda images: images,
+  loss_fn: Callable[[jax.Array, jax.Array], jax.Array] = cross_entropy,
+  preprocess: Callable[[jax.Array], jax.Array] = identity,
+  inputs: str = "images",
+  **jit_kwargs: Any,
 ) -> EvalStep:
   """A jitted evaluation of one batch; one compilation for every keep ratio.
 
   Args:
-    apply_fn: as in :func:`make_train_step`, called with ``train=False``.
-    loss_fn: ``(logits, labels) -> [b]``.
-    preprocess: applied to ``batch["images"]`` inside the step.
+    apply_fn: ``apply_fn(variables, inputs, keep_ratio, train=False) ->
+      (logits, stats)``.
+    loss_fn: ``(logits, labels) -> losses``, one a label.
+    preprocess: applied to the inputs inside the step.
+    inputs: the inputs' name in a batch.
+    **jit_kwargs: of ``jax.jit``.
 
   Returns:
-    ``eval_step(state, batch, keep_ratio) -> sums`` over the batch, to be added
-    up and divided by ``count``: ``loss`` and ``nonzero`` float32 (the nonzero
-    fraction of every site, times the examples), ``correct`` and ``count``
-    int32.
+    ``eval_step(state, batch, keep_ratio) -> sums``, to be added up over batches
+    and divided by ``count``. ``state`` is a :class:`TrainState` or variables;
+    ``keep_ratio`` a scalar or one a site; ``batch`` is as in
+    :func:`sparse_regimes.classification_loss`. ``count``, int32, is how many
+    labels count; ``loss`` float32 and ``correct`` int32 are summed over them;
+    ``nonzero``, float32, is the nonzero fraction of every site times the count.
+    ``eval_step.lower`` lowers, as that of ``jax.jit``.
 
   Example:
     >>> def apply_fn(variables, images, keep_ratio, train):
     ...   return images @ variables["params"], jnp.ones(1)
-    >>> from sparse_regimes import controllers
-    >>> state = TrainState.create(
-    ...   {"params": jnp.eye(2)}, tx=optax.sgd(0.1),
-    ...   controller=controllers.constant(), rng=jax.random.key(0),
-    ... )
     >>> batch = {"images": jnp.eye(2), "labels": jnp.array([0, 0])}
-    >>> make_eval_step(apply_fn)(state, batch, 1.0)["correct"]
+    >>> make_eval_step(apply_fn)({"params": jnp.eye(2)}, batch, 1.0)["correct"]
     Array(1, dtype=int32)
+
+  Source: ours.
   """
 
-  @jax.jit
-  def eval_step(
-    state: TrainState, batch: Batch, keep_ratio: jax.Array
-  ) -> Metrics:
+  def evaluate(state: Any, batch: Batch, keep_ratio: jax.Array) -> Metrics:
+    variables = state.variables if isinstance(state, TrainState) else state
     logits, stats = apply_fn(
-      state.variables, preprocess(batch["images"]), keep_ratio, train=False
+      variables, preprocess(batch[inputs]), keep_ratio, train=False
     )
-    labels = batch["labels"]
-    return {
-      "loss": jnp.sum(loss_fn(logits, labels)),
-      "correct": jnp.sum(is_correct(logits, labels), dtype=jnp.int32),
-      "nonzero": stats * labels.shape[0],
-      "count": jnp.array(labels.shape[0], jnp.int32),
-    }
+    sums = counted_sums(logits, batch, loss_fn)
+    count = sums["count"].astype(jnp.float32)
+    nonzero = jax.tree.map(lambda share: share * count, stats)
+    return {**sums, "nonzero": nonzero}
 
-  def eval_step_at(
-    state: TrainState, batch: Batch, keep_ratio: ArrayLike
-  ) -> Metrics:
-    # A float, an int and an array would each be compiled for.
-    return eval_step(state, batch, jnp.asarray(keep_ratio, jnp.float32))
-
-  return eval_step_at
+  return EvalStep(evaluate, **jit_kwargs)
 
 
 def make_train_call(train_step: TrainStep, out_shardings: Any = None) -> Any:
@@ -227,3 +347,73 @@ def make_train_call(train_step: TrainStep, out_shardings: Any = None) -> Any:
     return lax.scan(step, state, indices)
 
   return jax.jit(train_call, donate_argnums=0, out_shardings=out_shardings)
+
+
+def _update_fn(tx: Any) -> Callable[..., Any]:
+  """``tx.update`` that is given no more extra arguments than it takes.
+
+  Its signature says so, rather than its class: ``optax.MultiSteps`` hands them
+  on and is none of ``optax.GradientTransformationExtraArgs``.
+  """
+  parameters = inspect.signature(tx.update).parameters
+  takes_all = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+
+  def update(grads: Any, state: Any, params: Any, **extra: Any) -> Any:
+    taken = {n: x for n, x in extra.items() if takes_all or n in parameters}
+    return tx.update(grads, state, params, **taken)
+
+  return update
+
+
+def _checked(loss: jax.Array, aux: Any, model_state: Any) -> tuple[Any, ...]:
+  """The three parts of ``aux``, or a ``ValueError`` naming what is wrong."""
+  if jnp.shape(loss) != ():
+    raise ValueError(
+      f"loss_fn must return a scalar loss, got shape {jnp.shape(loss)}:"
+      " jnp.mean makes one of a batch"
+    )
+  if not isinstance(aux, Mapping) or set(aux) - set(_AUX):
+    found = sorted(aux) if isinstance(aux, Mapping) else type(aux).__name__
+    raise ValueError(
+      f"loss_fn must return (loss, aux) with a dict of {', '.join(_AUX)}, got"
+      f" {found}"
+    )
+  signals, updated, metrics = (unfrozen(aux.get(name) or {}) for name in _AUX)
+  for name, value in updated.items():
+    known = model_state.get(name)
+    if len({jax.tree.structure(x) for x in (value, known)}) > 1:
+      raise ValueError(
+        f"model_state must keep its structure, got another {name!r}: make the"
+        " collection part of TrainState.create's variables, or leave it out"
+      )
+  return signals, updated, metrics
+
+
+def _floats(tree: Any) -> list[jax.Array]:
+  return [
+    x for x in jax.tree.leaves(tree) if jnp.issubdtype(x.dtype, jnp.inexact)
+  ]
+
+
+def _stay_finite(new: Any, old: Any, least_rank: int = 0) -> list[jax.Array]:
+  """Of each array, whether what was finite is."""
+  return [
+    jnp.isfinite(a) | ~jnp.isfinite(b)
+    for a, b in zip(_floats(new), _floats(old), strict=True)
+    if a.ndim >= least_rank
+  ]
+
+
+def _all(conditions: list[jax.Array]) -> jax.Array:
+  return jnp.all(jnp.stack([jnp.all(c) for c in conditions]))
+
+
+def _floating(x: ArrayLike) -> Any:
+  dtype = jnp.result_type(x)
+  return dtype if jnp.issubdtype(dtype, jnp.inexact) else jnp.float32
+
+
+def _agreed(x: jax.Array, axis_name: Any) -> jax.Array:
+  """A state's mean over an axis; integers are counts, on which all agree."""
+  mean_or_most = lax.pmean if _floating(x) == x.dtype else lax.pmax
+  return mean_or_most(x, axis_name)

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from etils import epath
+from jax.typing import ArrayLike
 
 from sparse_regimes.errors import InputError
 from sparse_regimes.files import read_json, write
@@ -76,7 +77,7 @@ def sweep(
   sweep_step: Callable[..., Any],
   state: TrainState,
   batches: Sequence[Batch],
-  keep_ratios: Sequence[float],
+  keep_ratios: Sequence[ArrayLike | Sequence[float]],
   on_ratio: Callable[[dict[str, Any]], None] = lambda row: None,
 ) -> list[dict[str, Any]]:
   """Evaluates a state at each budget.
@@ -85,14 +86,15 @@ def sweep(
     sweep_step: of :func:`make_sweep_step`.
     state: its variables are evaluated.
     batches: of :func:`sparse_regimes.evaluate.make_batches`.
-    keep_ratios: each in ``[0, 1]``.
+    keep_ratios: each in ``[0, 1]``, a scalar or one a site.
     on_ratio: called with every row as soon as it is there.
 
   Returns:
-    A row a ratio: the names of ``TOTALS``, and lists over sites from input to
-    output: nonzero fraction, mean threshold (the lowest score of what is kept
-    and not zero), the share of the dense activations' mass that is kept, the
-    share of channels that no image activates.
+    A row a ratio: the names of ``TOTALS``, of which ``keep_ratio`` is the mean
+    over sites (``site_keep_ratio`` then has each), and lists over sites from
+    input to output: nonzero fraction, mean threshold (the lowest score of what
+    is kept and not zero), the share of the dense activations' mass that is
+    kept, the share of channels that no image activates.
   """
   rows = []
   for keep_ratio in keep_ratios:
@@ -111,12 +113,18 @@ def _add(a: dict[str, Any], b: dict[str, Any]) -> dict[str, Any]:
   return jax.tree.map(lambda x, y: x | y if x.dtype == bool else x + y, a, b)
 
 
-def _row(keep_ratio: float, sums: dict[str, Any]) -> dict[str, Any]:
+def _row(
+  keep_ratio: ArrayLike | Sequence[float], sums: dict[str, Any]
+) -> dict[str, Any]:
   count = int(sums["count"])
   sites = _in_order(sums["sites"])
   nonzero = np.asarray(sums["nonzero"], np.float64) / count
+  by_site = {}
+  if np.ndim(keep_ratio):
+    by_site["site_keep_ratio"] = np.asarray(keep_ratio, np.float64).tolist()
   return {
-    "keep_ratio": float(keep_ratio),
+    **by_site,
+    "keep_ratio": float(np.mean(keep_ratio)),
     "accuracy": int(sums["correct"]) / count,
     "loss": float(sums["loss"]) / count,
     "calibration_error": calibration_error(sums["calibration"]),

@@ -110,6 +110,7 @@ def train(
       config, num_classes=data.num_classes, steps_per_epoch=steps_per_epoch
     )
     arithmetic = factory.multiply_adds(parts.model, data)
+    factory.check_budgets(parts.controller, arithmetic)
     mesh = make_mesh(batch_size, config.train.num_devices)
     stack.enter_context(jax.set_mesh(mesh))
     processes.on_first(
@@ -243,7 +244,7 @@ def train(
       # --- Evaluate: at the budget in force, and dense ----------------------
       evaluation_started = time.monotonic()
       keep_ratio = state.controller_state.keep_ratio
-      journal.budget.see(journal.step + 1, float(keep_ratio))
+      journal.budget.see(journal.step + 1, float(np.mean(keep_ratio)))
       try:
         measured = {
           f"{split}_{budget}_{name}": value
@@ -299,7 +300,7 @@ def controller_record(state: TrainState) -> Record:
     "cooldown": getattr(controller_state, "cooldown", patience),
   }
   return {
-    name: None if value is None else jax.device_get(value).item()
+    name: None if value is None else np.mean(jax.device_get(value)).item()
     for name, value in values.items()
   }
 

@@ -6,7 +6,7 @@ from pathlib import Path
 PACKAGE = Path(__file__).parent.parent / "sparse_regimes"
 
 ROWS = [
-  ["errors"],
+  ["errors", "manual_axes"],
   [
     "activations",
     "pace",
@@ -29,7 +29,7 @@ ROWS = [
     "data",
   ],
   ["layers", "mesh"],
-  ["models", "analysis"],
+  ["models", "analysis", "classification", "nnx"],
   ["state"],
   ["step", "journal"],
   ["factory", "trace"],

@@ -1,6 +1,6 @@
 """How large the budget is: controllers as pairs of pure functions."""
 
-from sparse_regimes.controllers.base import Controller, innermost
+from sparse_regimes.controllers.base import Controller, guarded, innermost
 from sparse_regimes.controllers.constant import constant
 from sparse_regimes.controllers.cosine import cosine
 from sparse_regimes.controllers.random_ratio import random_ratio
@@ -13,6 +13,7 @@ __all__ = [
   "Controller",
   "constant",
   "cosine",
+  "guarded",
   "innermost",
   "random_ratio",
   "shuffled",

@@ -1,10 +1,14 @@
-"""What a controller is, and the accuracy average that the strategies share."""
+"""What a controller is, and the average of a signal that strategies share."""
 
+import inspect
 from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
+
+from sparse_regimes.errors import in_range
 
 
 class ControllerState(Protocol):
@@ -12,19 +16,21 @@ class ControllerState(Protocol):
 
   @property
   def keep_ratio(self) -> jax.Array:
-    """float32 scalar in ``[0, 1]``."""
+    """float32 in ``[0, 1]``, a scalar or ``[num_sites]``."""
 
 
 class Controller(NamedTuple):
   """A pair of pure functions that moves the keep ratio while training runs.
 
   Attributes:
-    init: ``init() -> state``, a NamedTuple of arrays; ``state.keep_ratio`` is
-      the budget in force, a float32 scalar.
-    update: ``update(state, *, accuracy, **signals) -> state``, called once a
-      training batch with that batch's accuracy in ``[0, 1]``. The tree, shapes
-      and dtypes stay those of ``init()``. An accuracy that is not finite
-      changes nothing. Other signals are for controllers of your own.
+    init: ``init() -> state``, a pytree of arrays; ``state.keep_ratio`` is the
+      budget in force, float32, a scalar or one entry a site.
+    update: ``update(state, **signals) -> state``, called once a training step
+      with its ``loss`` and what else the step measured, such as ``accuracy``;
+      all of them NaN if the step was skipped. The tree, shapes and dtypes stay
+      those of ``init()``.
+
+  :func:`guarded` makes one of two functions.
 
   Example:
     >>> from sparse_regimes import controllers
@@ -32,6 +38,8 @@ class Controller(NamedTuple):
     >>> state = controller.init()
     >>> controller.update(state, accuracy=0.5).keep_ratio
     Array(0.982, dtype=float32)
+
+  Source: ours.
   """
 
   init: Callable[[], Any]
@@ -52,64 +60,171 @@ def innermost(state: Any) -> Any:
   return state
 
 
-def average_accuracy(
-  ema: jax.Array,
-  best_ema: jax.Array,
-  num_batches: jax.Array,
-  accuracy: jax.Array,
-  *,
-  ema_beta: float,
-) -> tuple[jax.Array, jax.Array]:
-  r"""The exponential moving average of accuracy, and its best so far.
+class Signal(NamedTuple):
+  """Which of a step's signals a controller follows, and what is good.
 
-  .. math:: e_1 = a_1, \quad e_t = \beta e_{t-1} + (1 - \beta) a_t, \quad
-     b_t = \max(b_{t-1}, e_t)
+  Attributes:
+    name: such as ``accuracy`` or ``loss``.
+    higher_is_better: whether more of it is.
+  """
+
+  name: str
+  higher_is_better: bool
+
+  def read(self, signals: dict[str, ArrayLike]) -> jax.Array:
+    """Its value, float32.
+
+    Raises:
+      ValueError: listing the signals, if it is not among them.
+    """
+    if self.name not in signals:
+      came = ", ".join(sorted(signals)) or "none"
+      raise ValueError(
+        f"the controller's signal {self.name!r} did not come, these did:"
+        f" {came}; name one of them as its signal, or return it among"
+        " aux['signals'] of the loss function"
+      )
+    return jnp.asarray(signals[self.name], jnp.float32)
+
+  def average(
+    self,
+    ema: jax.Array,
+    best_ema: jax.Array,
+    num_batches: jax.Array,
+    value: jax.Array,
+    *,
+    ema_beta: ArrayLike,
+  ) -> tuple[jax.Array, jax.Array]:
+    r"""The signal's exponential moving average, and its best so far.
+
+    .. math:: e_1 = a_1, \quad e_t = \beta e_{t-1} + (1 - \beta) a_t, \quad
+       b_t = \max(b_{t-1}, e_t)
+
+    with the least where less is better.
+
+    Args:
+      ema: :math:`e_{t-1}`, float32 scalar.
+      best_ema: :math:`b_{t-1}`, float32 scalar.
+      num_batches: batches seen before this one, int32 scalar.
+      value: :math:`a_t`, scalar.
+      ema_beta: :math:`\beta`.
+
+    Returns:
+      :math:`(e_t, b_t)`.
+    """
+    better = jnp.maximum if self.higher_is_better else jnp.minimum
+    first = num_batches == 0
+    ema = jnp.where(first, value, ema_beta * ema + (1 - ema_beta) * value)
+    best_ema = jnp.where(first, ema, better(best_ema, ema))
+    return ema, best_ema
+
+  def drop(self, ema: jax.Array, best_ema: jax.Array) -> jax.Array:
+    """How much worse the average is than its best, at least 0."""
+    return best_ema - ema if self.higher_is_better else ema - best_ema
+
+
+def make_signal(
+  name: str, higher_is_better: bool | None, drop_tol: ArrayLike
+) -> Signal:
+  """A signal; raises a ``ValueError`` for a tolerance out of its range.
 
   Args:
-    ema: :math:`e_{t-1}`, float32 scalar.
-    best_ema: :math:`b_{t-1}`, float32 scalar.
-    num_batches: batches seen before this one, int32 scalar.
-    accuracy: :math:`a_t`, scalar in ``[0, 1]``.
-    ema_beta: :math:`\beta`.
-
-  Returns:
-    :math:`(e_t, b_t)`.
+    name: of the signal.
+    higher_is_better: None for what the name says: less of a ``loss`` is.
+    drop_tol: in ``[0, 1]`` for an accuracy; otherwise at least 0, in the
+      signal's unit.
   """
-  first = num_batches == 0
-  ema = jnp.where(first, accuracy, ema_beta * ema + (1 - ema_beta) * accuracy)
-  best_ema = jnp.where(first, ema, jnp.maximum(best_ema, ema))
-  return ema, best_ema
+  in_range("drop_tol", drop_tol, 0, 1 if name == "accuracy" else float("inf"))
+  if higher_is_better is None:
+    higher_is_better = name != "loss"
+  return Signal(name, higher_is_better)
 
 
 def lowered_best(
-  ema: jax.Array, best_ema: jax.Array, best_decay: float
+  ema: jax.Array, best_ema: jax.Array, best_decay: ArrayLike
 ) -> jax.Array:
   r"""The best after a decision: :math:`b - \lambda (b - e)`.
 
   Without it one lucky batch sets a mark for the rest of the run.
   """
-  return best_ema - best_decay * (best_ema - ema) if best_decay else best_ema
+  if isinstance(best_decay, (int, float)) and not best_decay:
+    return best_ema
+  return best_ema - best_decay * (best_ema - ema)
 
 
-def only_if_finite(
-  update: Callable[..., Any],
-) -> Callable[..., Any]:
-  """Makes an update that a NaN or an infinite accuracy leaves without effect.
+def guarded(init: Callable[[], Any], update: Callable[..., Any]) -> Controller:
+  """A controller that a skipped step leaves as it is.
 
   Args:
-    update: takes the state and a float32 accuracy.
+    init: ``init() -> state``, with the ``keep_ratio`` in force; see
+      :class:`Controller`.
+    update: ``update(state, **signals) -> state``. Where a signal that it names,
+      or any signal if it takes them all, is not finite, its result is not used.
 
   Returns:
-    ``update(state, *, accuracy, **signals)`` as a :class:`Controller` has it.
-  """
+    A :class:`Controller`. Its ``update`` takes any signals.
 
-  def guarded(state: Any, *, accuracy: jax.typing.ArrayLike, **_: Any) -> Any:
-    accuracy = jnp.asarray(accuracy, jnp.float32)
-    finite = jnp.isfinite(accuracy)
+  Raises:
+    ValueError: when a step is traced, listing the signals that came, if one
+      that ``update`` names did not.
+
+  Example:
+    >>> from typing import NamedTuple
+    >>> class State(NamedTuple):
+    ...   keep_ratio: jax.Array
+    >>> controller = guarded(
+    ...   lambda: State(jnp.float32(1)),
+    ...   lambda state, *, loss: State(jnp.where(loss < 1, 0.5, 1.0)),
+    ... )
+    >>> state = controller.update(controller.init(), loss=0.3, accuracy=0.9)
+    >>> print(state.keep_ratio, controller.update(state, loss=jnp.nan))
+    0.5 State(keep_ratio=Array(0.5, dtype=float32))
+
+  Source: ours.
+  """
+  parameters = list(inspect.signature(update).parameters.values())[1:]
+  takes_all = any(p.kind is p.VAR_KEYWORD for p in parameters)
+  named = [p for p in parameters if p.kind is not p.VAR_KEYWORD]
+
+  def guarded_update(state: Any, **signals: Any) -> Any:
+    for parameter in named:
+      if parameter.default is parameter.empty:
+        Signal(parameter.name, True).read(signals)
+    heard = {p.name: signals[p.name] for p in named if p.name in signals}
+    watched = heard or signals
+    finite = jnp.array(True)
+    for leaf in jax.tree.leaves(watched):
+      finite &= jnp.all(jnp.isfinite(jnp.asarray(leaf, jnp.float32)))
+    new = update(state, **(signals if takes_all else heard))
     return jax.tree.map(
-      lambda new, old: jnp.where(finite, new, old),
-      update(state, accuracy),
+      lambda new, old: jnp.where(finite, new, old).astype(old.dtype),
+      new,
       state,
     )
 
-  return guarded
+  return Controller(init, guarded_update)
+
+
+def following(
+  init: Callable[[], Any],
+  signal: Signal,
+  update: Callable[[Any, jax.Array, dict[str, Any]], Any],
+) -> Controller:
+  """A guarded controller of one signal.
+
+  Args:
+    init: see :class:`Controller`.
+    signal: what it follows.
+    update: takes the state, the signal's value and all signals.
+  """
+
+  def following_update(state: Any, **signals: Any) -> Any:
+    value = signal.read(signals)
+    finite = jnp.isfinite(value)
+    return jax.tree.map(
+      lambda new, old: jnp.where(finite, new, old),
+      update(state, value, signals),
+      state,
+    )
+
+  return Controller(init, following_update)

@@ -1,5 +1,9 @@
 """The ranges that every strategy's budget arguments must keep."""
 
+import jax
+import numpy as np
+from jax.typing import ArrayLike
+
 from sparse_regimes.errors import in_range
 
 # Batches and decisions are counted in int32.
@@ -7,20 +11,31 @@ MAX_COUNT = 2**31 - 1
 
 
 def check_budget(
-  keep_init: float,
-  keep_min: float,
-  keep_max: float,
-  tighten_pct: float,
-  decide_every: int,
+  keep_init: ArrayLike,
+  keep_min: ArrayLike,
+  keep_max: ArrayLike,
+  tighten_pct: ArrayLike,
+  decide_every: ArrayLike,
 ) -> None:
   """Raises a ``ValueError`` naming the first argument out of its range."""
   in_range("keep_min", keep_min, 0, 1)
   in_range("keep_max", keep_max, 0, 1)
-  if keep_min > keep_max:
-    raise ValueError(
-      f"keep_min must be at most keep_max, got keep_min {keep_min} and"
-      f" keep_max {keep_max}"
-    )
-  in_range("keep_init", keep_init, keep_min, keep_max)
+  budgets = (keep_min, keep_init, keep_max)
+  if not any(isinstance(x, jax.core.Tracer) for x in budgets):
+    if np.any(np.asarray(keep_min) > np.asarray(keep_max)):
+      raise ValueError(
+        f"keep_min must be at most keep_max, got keep_min {keep_min} and"
+        f" keep_max {keep_max}"
+      )
+    if all(np.ndim(x) == 0 for x in budgets):
+      in_range("keep_init", keep_init, keep_min, keep_max)  # type: ignore[arg-type]
+    elif not np.all(
+      (np.asarray(keep_min) <= np.asarray(keep_init))
+      & (np.asarray(keep_init) <= np.asarray(keep_max))
+    ):
+      raise ValueError(
+        f"keep_init must be in [keep_min, keep_max], got {keep_init} with"
+        f" keep_min {keep_min} and keep_max {keep_max}"
+      )
   in_range("tighten_pct", tighten_pct, 0, 1, below=True)
   in_range("decide_every", decide_every, 1, MAX_COUNT)

@@ -1,11 +1,11 @@
 """A control: the budget cycles by the clock, whatever the accuracy."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from sparse_regimes.controllers.base import Controller, only_if_finite
+from sparse_regimes.controllers.base import Controller, guarded
 from sparse_regimes.controllers.bounds import MAX_COUNT, check_budget
 from sparse_regimes.errors import in_range
 
@@ -72,8 +72,7 @@ def cosine(
       num_batches=jnp.zeros((), jnp.int32),
     )
 
-  def update(state: CosineState, accuracy: jax.Array) -> CosineState:
-    del accuracy
+  def update(state: CosineState, **_: Any) -> CosineState:
     num_batches = state.num_batches + 1
     # The place in the cycle is exact in integers, however long the run.
     place = (num_batches // decide_every) % period
@@ -84,4 +83,4 @@ def cosine(
       num_batches=num_batches,
     )
 
-  return Controller(init, only_if_finite(update))
+  return guarded(init, update)

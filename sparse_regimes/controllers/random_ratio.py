@@ -1,12 +1,12 @@
 """A control: a budget drawn anew at every decision."""
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from sparse_regimes.controllers.base import Controller, only_if_finite
+from sparse_regimes.controllers.base import Controller, guarded
 from sparse_regimes.controllers.bounds import MAX_COUNT, check_budget
 from sparse_regimes.errors import in_range
 
@@ -81,8 +81,7 @@ def random_ratio(
       num_batches=jnp.zeros((), jnp.int32),
     )
 
-  def update(state: RandomRatioState, accuracy: jax.Array) -> RandomRatioState:
-    del accuracy
+  def update(state: RandomRatioState, **_: Any) -> RandomRatioState:
     num_batches = state.num_batches + 1
     draw = num_batches // decide_every
     u = jax.random.uniform(jax.random.fold_in(jax.random.key(draw_seed), draw))
@@ -99,4 +98,4 @@ def random_ratio(
       num_batches=num_batches,
     )
 
-  return Controller(init, only_if_finite(update))
+  return guarded(init, update)

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from sparse_regimes.controllers.base import Controller, only_if_finite
+from sparse_regimes.controllers.base import Controller, following, make_signal
 from sparse_regimes.controllers.bounds import MAX_COUNT
 from sparse_regimes.errors import in_range
 
@@ -34,7 +34,11 @@ class ShuffledState(NamedTuple):
 
 
 def shuffled(
-  controller: Controller, *, window: int, draw_seed: int = 0
+  controller: Controller,
+  *,
+  window: int,
+  draw_seed: int = 0,
+  signal: str = "accuracy",
 ) -> Controller:
   r"""A controller that gets the accuracy of a random recent batch.
 
@@ -48,6 +52,7 @@ def shuffled(
     controller: what decides the budget.
     window: W, in ``[1, 10**6]``.
     draw_seed: of the draws; draw t depends on it and t alone.
+    signal: whose values are shuffled; others pass as they are.
 
   Returns:
     A :class:`Controller` with :class:`ShuffledState`.
@@ -74,8 +79,10 @@ def shuffled(
       num_batches=jnp.zeros((), jnp.int32),
     )
 
-  def update(state: ShuffledState, accuracy: jax.Array) -> ShuffledState:
-    recent = state.recent.at[state.num_batches % window].set(accuracy)
+  def update(
+    state: ShuffledState, value: jax.Array, signals: dict[str, Any]
+  ) -> ShuffledState:
+    recent = state.recent.at[state.num_batches % window].set(value)
     num_batches = state.num_batches + 1
     drawn = jax.random.randint(
       jax.random.fold_in(jax.random.key(draw_seed), num_batches),
@@ -84,9 +91,11 @@ def shuffled(
       jnp.minimum(num_batches, window),
     )
     return ShuffledState(
-      controller=controller.update(state.controller, accuracy=recent[drawn]),
+      controller=controller.update(
+        state.controller, **{**signals, signal: recent[drawn]}
+      ),
       recent=recent,
       num_batches=num_batches,
     )
 
-  return Controller(init, only_if_finite(update))
+  return following(init, make_signal(signal, None, 0.0), update)

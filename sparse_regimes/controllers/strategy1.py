@@ -1,15 +1,15 @@
 """Strategy 1: compress at every decision, relax when accuracy has dropped."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from sparse_regimes.controllers.base import (
   Controller,
-  average_accuracy,
+  following,
   lowered_best,
-  only_if_finite,
+  make_signal,
 )
 from sparse_regimes.controllers.bounds import MAX_COUNT, check_budget
 from sparse_regimes.errors import in_range
@@ -22,9 +22,9 @@ class Strategy1State(NamedTuple):
   """Scalars, float32 unless said otherwise.
 
   Attributes:
-    keep_ratio: the budget in force.
-    ema: moving average of batch accuracy.
-    best_ema: the highest ``ema`` so far.
+    keep_ratio: the budget in force; ``[num_sites]`` where it began so.
+    ema: moving average of the signal, a batch's accuracy.
+    best_ema: the best ``ema`` so far.
     cooldown: decisions left without compression, int32.
     num_batches: batches seen, int32.
   """
@@ -50,6 +50,8 @@ def strategy1(
   max_relax_jump: float = 1.0,
   decide_every: int = 128,
   best_decay: float = 0.0,
+  signal: str = "accuracy",
+  higher_is_better: bool | None = None,
 ) -> Controller:
   r"""The controller of the paper's released program, with its released values.
 
@@ -72,13 +74,21 @@ def strategy1(
     tighten_pct: p, the fraction by which a decision compresses, in ``[0, 1)``.
     relax_step: s, added to the budget on a drop, at least 0.
     ema_beta: weight of the past in the average, in ``[0, 1)``.
-    drop_tol: :math:`\tau`, tolerated fall in accuracy, in ``[0, 1]``.
+    drop_tol: :math:`\tau`, tolerated fall in the signal: for accuracy in
+      ``[0, 1]``, otherwise at least 0, in the signal's unit.
     cooldown: C, decisions without compression after a relaxation.
     relax_gain: g, growth of the step with the drop, at least 0.
     max_relax_jump: j, cap of one relaxation; 0 is no cap.
     decide_every: batches between decisions, at least 1.
     best_decay: :math:`\lambda`, in ``[0, 1]``; after every decision
       :math:`b \leftarrow b - \lambda (b - e)`. 0 never lowers the best.
+    signal: the signal that is followed, ``accuracy`` or another of the step's:
+      ``loss``, or what a loss function returns among ``aux["signals"]``.
+    higher_is_better: whether more of it is; None for what its name says: less
+      of a ``loss`` is, more of anything else.
+
+  All but ``signal`` and ``higher_is_better`` may be traced, so that ``vmap``
+  sweeps them; the budgets may be arrays, with an entry a site.
 
   Returns:
     A :class:`Controller` with :class:`Strategy1State`.
@@ -101,7 +111,7 @@ def strategy1(
   """
   check_budget(keep_init, keep_min, keep_max, tighten_pct, decide_every)
   in_range("ema_beta", ema_beta, 0, 1, below=True)
-  in_range("drop_tol", drop_tol, 0, 1)
+  follows = make_signal(signal, higher_is_better, drop_tol)
   in_range("best_decay", best_decay, 0, 1)
   in_range("relax_step", relax_step, 0)
   in_range("relax_gain", relax_gain, 0)
@@ -117,21 +127,21 @@ def strategy1(
       num_batches=jnp.zeros((), jnp.int32),
     )
 
-  def update(state: Strategy1State, accuracy: jax.Array) -> Strategy1State:
-    ema, best_ema = average_accuracy(
-      state.ema, state.best_ema, state.num_batches, accuracy, ema_beta=ema_beta
+  def update(state: Strategy1State, value: jax.Array, _: Any) -> Strategy1State:
+    ema, best_ema = follows.average(
+      state.ema, state.best_ema, state.num_batches, value, ema_beta=ema_beta
     )
     num_batches = state.num_batches + 1
     decides = num_batches % decide_every == 0
 
-    drop = best_ema - ema
+    drop = follows.drop(ema, best_ema)
     relaxes = drop > drop_tol
     cools = ~relaxes & (state.cooldown > 0)
 
-    excess = (drop - drop_tol) / max(drop_tol, 1e-12)
+    excess = (drop - drop_tol) / jnp.maximum(drop_tol, 1e-12)
     jump = relax_step * jnp.minimum(1 + relax_gain * excess, _MAX_RELAX_FACTOR)
-    if max_relax_jump > 0:
-      jump = jnp.minimum(jump, max_relax_jump)
+    most = jnp.where(jnp.asarray(max_relax_jump) > 0, max_relax_jump, jnp.inf)
+    jump = jnp.minimum(jump, most)
     relaxed = jnp.minimum(keep_max, state.keep_ratio + jump)
     tightened = jnp.maximum(keep_min, state.keep_ratio * (1 - tighten_pct))
 
@@ -151,4 +161,4 @@ def strategy1(
       num_batches=num_batches,
     )
 
-  return Controller(init, only_if_finite(update))
+  return following(init, follows, update)

@@ -1,15 +1,15 @@
 """Strategy 2, our reading: reset at the floor or after lasting trouble."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from sparse_regimes.controllers.base import (
   Controller,
-  average_accuracy,
+  following,
   lowered_best,
-  only_if_finite,
+  make_signal,
 )
 from sparse_regimes.controllers.bounds import MAX_COUNT, check_budget
 from sparse_regimes.errors import in_range
@@ -19,9 +19,9 @@ class Strategy2State(NamedTuple):
   """Scalars, float32 unless said otherwise.
 
   Attributes:
-    keep_ratio: the budget in force.
-    ema: moving average of batch accuracy.
-    best_ema: the highest ``ema`` so far.
+    keep_ratio: the budget in force; ``[num_sites]`` where it began so.
+    ema: moving average of the signal, a batch's accuracy.
+    best_ema: the best ``ema`` so far.
     waiting: decisions in a row with a drop beyond tolerance, int32.
     num_batches: batches seen, int32.
   """
@@ -44,6 +44,8 @@ def strategy2(
   patience: int = 3,
   decide_every: int = 128,
   best_decay: float = 0.0,
+  signal: str = "accuracy",
+  higher_is_better: bool | None = None,
 ) -> Controller:
   r"""Our reading of the paper's second controller, which is not public.
 
@@ -64,11 +66,19 @@ def strategy2(
     keep_max: :math:`r_{\max}`, in ``[0, 1]``.
     tighten_pct: p, the fraction by which a decision compresses, in ``[0, 1)``.
     ema_beta: weight of the past in the average, in ``[0, 1)``.
-    drop_tol: :math:`\tau`, tolerated fall in accuracy, in ``[0, 1]``.
+    drop_tol: :math:`\tau`, tolerated fall in the signal: for accuracy in
+      ``[0, 1]``, otherwise at least 0, in the signal's unit.
     patience: P, decisions to wait below tolerance before a reset, at least 1.
     decide_every: batches between decisions, at least 1.
     best_decay: :math:`\lambda`, in ``[0, 1]``; after every decision
       :math:`b \leftarrow b - \lambda (b - e)`. 0 never lowers the best.
+    signal: the signal that is followed, ``accuracy`` or another of the step's:
+      ``loss``, or what a loss function returns among ``aux["signals"]``.
+    higher_is_better: whether more of it is; None for what its name says: less
+      of a ``loss`` is, more of anything else.
+
+  All but ``signal`` and ``higher_is_better`` may be traced, so that ``vmap``
+  sweeps them; the budgets may be arrays, with an entry a site.
 
   Returns:
     A :class:`Controller` with :class:`Strategy2State`.
@@ -90,7 +100,7 @@ def strategy2(
   """
   check_budget(keep_init, keep_min, keep_max, tighten_pct, decide_every)
   in_range("ema_beta", ema_beta, 0, 1, below=True)
-  in_range("drop_tol", drop_tol, 0, 1)
+  follows = make_signal(signal, higher_is_better, drop_tol)
   in_range("best_decay", best_decay, 0, 1)
   in_range("patience", patience, 1, MAX_COUNT)
 
@@ -103,15 +113,15 @@ def strategy2(
       num_batches=jnp.zeros((), jnp.int32),
     )
 
-  def update(state: Strategy2State, accuracy: jax.Array) -> Strategy2State:
-    ema, best_ema = average_accuracy(
-      state.ema, state.best_ema, state.num_batches, accuracy, ema_beta=ema_beta
+  def update(state: Strategy2State, value: jax.Array, _: Any) -> Strategy2State:
+    ema, best_ema = follows.average(
+      state.ema, state.best_ema, state.num_batches, value, ema_beta=ema_beta
     )
     num_batches = state.num_batches + 1
     decides = num_batches % decide_every == 0
 
     at_floor = state.keep_ratio <= keep_min
-    dropped = ~at_floor & (best_ema - ema > drop_tol)
+    dropped = ~at_floor & (follows.drop(ema, best_ema) > drop_tol)
     resets = at_floor | (dropped & (state.waiting + 1 >= patience))
     tightened = jnp.maximum(keep_min, state.keep_ratio * (1 - tighten_pct))
 
@@ -129,4 +139,4 @@ def strategy2(
       num_batches=num_batches,
     )
 
-  return Controller(init, only_if_finite(update))
+  return following(init, follows, update)

@@ -7,8 +7,8 @@ import jax.numpy as jnp
 
 from sparse_regimes.controllers.base import (
   Controller,
-  average_accuracy,
-  only_if_finite,
+  following,
+  make_signal,
 )
 from sparse_regimes.controllers.bounds import MAX_COUNT
 from sparse_regimes.errors import in_range
@@ -52,6 +52,8 @@ def watched(
   patience: int = 1280,
   drop_tol: float = 0.12,
   ema_beta: float = 0.9,
+  signal: str = "accuracy",
+  higher_is_better: bool | None = None,
 ) -> Controller:
   r"""A controller that does what another does, and sees a collapse.
 
@@ -59,13 +61,18 @@ def watched(
   collapsed when :math:`b - e > \tau` in P batches in a row after one with which
   the budget rose, and before any with which it fell; it has recovered when
   :math:`b - e \le \tau`. The average may fall after the reset: the strategies
-  follow a faster one. Nothing that the controller decides depends on it.
+  follow a faster one. With a budget for each site their mean counts. Nothing
+  that the controller decides depends on it.
 
   Args:
     controller: what decides the budget.
     patience: P, batches of low accuracy that a network gets, at least 1.
-    drop_tol: :math:`\tau`, in ``[0, 1]``.
+    drop_tol: :math:`\tau`: for accuracy in ``[0, 1]``, otherwise at least 0.
     ema_beta: weight of the past in the average, in ``[0, 1)``.
+    signal: the signal that is followed, ``accuracy`` or another of the step's:
+      ``loss``, or what a loss function returns among ``aux["signals"]``.
+    higher_is_better: whether more of it is; None for what its name says: less
+      of a ``loss`` is, more of anything else.
 
   Returns:
     A :class:`Controller` with :class:`WatchedState`.
@@ -92,7 +99,7 @@ def watched(
   Source: ours.
   """
   in_range("patience", patience, 1, MAX_COUNT)
-  in_range("drop_tol", drop_tol, 0, 1)
+  follows = make_signal(signal, higher_is_better, drop_tol)
   in_range("ema_beta", ema_beta, 0, 1, below=True)
 
   def init() -> WatchedState:
@@ -107,18 +114,20 @@ def watched(
       survived=jnp.zeros((), bool),
     )
 
-  def update(state: WatchedState, accuracy: jax.Array) -> WatchedState:
-    new = controller.update(state.controller, accuracy=accuracy)
-    average, best_average = average_accuracy(
+  def update(
+    state: WatchedState, value: jax.Array, signals: dict[str, Any]
+  ) -> WatchedState:
+    new = controller.update(state.controller, **signals)
+    average, best_average = follows.average(
       state.average,
       state.best_average,
       state.num_batches,
-      accuracy,
+      value,
       ema_beta=ema_beta,
     )
-    is_low = best_average - average > drop_tol
-    rose = new.keep_ratio > state.keep_ratio
-    fell = new.keep_ratio < state.keep_ratio
+    is_low = follows.drop(average, best_average) > drop_tol
+    before, now = jnp.mean(state.keep_ratio), jnp.mean(new.keep_ratio)
+    rose, fell = now > before, now < before
     count = state.since_reset
     count = jnp.where(is_low, count, jnp.minimum(count, 0))
     # Once accuracy is low, no move of the budget is a recovery.
@@ -140,4 +149,4 @@ def watched(
       survived=state.at_reset & fell & ~is_low,
     )
 
-  return Controller(init, only_if_finite(update))
+  return following(init, follows, update)

@@ -16,7 +16,9 @@ from jax.experimental import pallas as pl
 from jax.experimental.pallas import tpu as pltpu
 
 from sparse_regimes.kernels.bits import ordered_bits
-from sparse_regimes.kernels.sharding import on_each_device
+from sparse_regimes.kernels.sharding import as_rows
+from sparse_regimes.kernels.threshold import threshold_mask
+from sparse_regimes.manual_axes import shape_like, varying_axes
 
 _LANES = 128
 # Entries of each lane that are counted at a time.
@@ -32,72 +34,51 @@ def fits_kernel(size: int, dtype: jnp.dtype) -> bool:
   return fits and any(dtype == f for f in floats)
 
 
-def pallas_tpu_mask(
-  scores: jax.Array, num_kept: jax.Array, *, axes: tuple[int, ...]
-) -> jax.Array:
-  """Marks the ``num_kept`` largest over ``axes``.
+def pallas_tpu_mask(scores: jax.Array, num_kept: jax.Array) -> jax.Array:
+  """Marks each row's ``num_kept`` largest.
 
   On other platforms than TPU the kernel is interpreted: right, but slow.
 
   Args:
-    scores: at least one entry; float32, bfloat16 or float16.
-    num_kept: int32 scalar, at least 1, at most the size of ``axes``.
-    axes: sorted, non-negative.
+    scores: ``[*lead, *budget]``, at least one entry; float32, bfloat16 or
+      float16.
+    num_kept: int32 ``[*lead]``, at least 1, at most the size of a row.
 
   Returns:
     bool, the shape of ``scores``.
   """
-  last_axes = tuple(range(scores.ndim - len(axes), scores.ndim))
-  moved = jnp.moveaxis(scores, axes, last_axes)
-  lead, budget = moved.shape[: -len(axes)], moved.shape[-len(axes) :]
-  rows = moved.reshape(math.prod(lead), math.prod(budget))
+  if varying_axes(scores):
+    # Where shard_map checks what varies, a kernel cannot be interpreted.
+    return lax.platform_dependent(
+      scores, num_kept, tpu=_kernel_mask, default=threshold_mask
+    )
+  return _kernel_mask(scores, num_kept)
+
+
+def _kernel_mask(scores: jax.Array, num_kept: jax.Array) -> jax.Array:
+  lead = num_kept.shape
+  budget = scores.shape[len(lead) :]
   threshold, last = (
-    x.reshape(lead + (1,) * len(axes)) for x in _search(rows, num_kept)
+    x.reshape(lead + (1,) * len(budget))
+    for x in search(*as_rows(scores, num_kept))
   )
-  keys = search_keys(moved, _num_bits(scores.dtype))
-  index = jnp.arange(rows.shape[1], dtype=jnp.int32)
+  keys = search_keys(scores, _num_bits(scores.dtype))
+  index = jnp.arange(math.prod(budget), dtype=jnp.int32)
   index = index.reshape((1,) * len(lead) + budget)
-  mask = (keys > threshold) | ((keys == threshold) & (index <= last))
-  return jnp.moveaxis(mask, last_axes, axes)
+  return (keys > threshold) | ((keys == threshold) & (index <= last))
 
 
-@jax.custom_batching.custom_vmap
-def _search(
-  rows: jax.Array, num_kept: jax.Array
-) -> tuple[jax.Array, jax.Array]:
+def search(rows: jax.Array, num_kept: jax.Array) -> tuple[jax.Array, jax.Array]:
   """Where each row's budget ends.
 
   Args:
     rows: ``[r, d]``.
-    num_kept: int32 scalar in ``[1, d]``.
+    num_kept: int32 ``[r, 1]``.
 
   Returns:
     ``(threshold, last)``, int32 ``[r, 1]`` each: kept are the entries whose
     key is above the threshold, and those at it up to the index ``last``.
   """
-  num_kept = jnp.broadcast_to(num_kept, (rows.shape[0], 1))
-  return on_each_device(search)(rows, num_kept)
-
-
-@_search.def_vmap
-def _search_vmap(axis_size, batched, rows, num_kept):
-  """Mapped rows are more rows, each with its own budget."""
-  rows_batched, num_kept_batched = batched
-  if not rows_batched:
-    rows = jnp.broadcast_to(rows, (axis_size, *rows.shape))
-  num_rows, size = rows.shape[-2:]
-  if num_kept_batched:
-    num_kept = num_kept.reshape(axis_size, 1, 1)
-  num_kept = jnp.broadcast_to(num_kept, (axis_size, num_rows, 1))
-  found = on_each_device(search)(
-    rows.reshape(-1, size), num_kept.reshape(-1, 1)
-  )
-  mapped = tuple(x.reshape(axis_size, num_rows, 1) for x in found)
-  return mapped, (True, True)
-
-
-def search(rows: jax.Array, num_kept: jax.Array) -> tuple[jax.Array, jax.Array]:
-  """The kernel on the rows of one device; ``num_kept`` is ``[r, 1]`` here."""
   num_rows, size = rows.shape
   columns = rows.T
   # Padding sorts below everything and comes last, so it is never kept.
@@ -110,7 +91,7 @@ def search(rows: jax.Array, num_kept: jax.Array) -> tuple[jax.Array, jax.Array]:
   # One budget to a lane, repeated to fill a tile; at least one for padding.
   budgets = jnp.pad(num_kept.T, ((0, 0), (0, pad_rows)), constant_values=1)
   budgets = jnp.broadcast_to(budgets, (8, budgets.shape[1]))
-  result = jax.ShapeDtypeStruct(budgets.shape, jnp.int32)
+  result = shape_like(columns, budgets.shape, jnp.int32)
   tile = pl.BlockSpec((8, _LANES), lambda i: (0, i))
   num_bits = _num_bits(rows.dtype)
   block_bytes = columns.shape[0] * _LANES * columns.dtype.itemsize

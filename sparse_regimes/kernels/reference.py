@@ -4,30 +4,27 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from sparse_regimes.kernels.sharding import as_rows
 
-def lax_top_k_mask(
-  scores: jax.Array, num_kept: jax.Array, *, axes: tuple[int, ...]
-) -> jax.Array:
-  """Marks the ``num_kept`` largest over ``axes``, by ``jax.lax.top_k``.
+
+def lax_top_k_mask(scores: jax.Array, num_kept: jax.Array) -> jax.Array:
+  """Marks each row's ``num_kept`` largest, by ``jax.lax.top_k``.
 
   ``lax.top_k`` wants a static k, so it ranks everything and the ranks below the
   traced ``num_kept`` are kept.
 
   Args:
-    scores: any shape and real dtype, at least one entry.
-    num_kept: int32 scalar, at least 1, at most the size of ``axes``.
-    axes: sorted, non-negative.
+    scores: ``[*lead, *budget]``, any real dtype, at least one entry.
+    num_kept: int32 ``[*lead]``, at least 1, at most the size of a row.
 
   Returns:
     bool, the shape of ``scores``.
   """
-  last = tuple(range(scores.ndim - len(axes), scores.ndim))
-  moved = jnp.moveaxis(scores, axes, last)
-  rows = moved.reshape(*moved.shape[: -len(axes)], -1)
+  rows, num_kept = as_rows(scores, num_kept)
   size = rows.shape[-1]
   _, order = lax.top_k(rows, size)
-  kept = jnp.broadcast_to(jnp.arange(size) < num_kept, rows.shape)
+  kept = lax.broadcasted_iota(jnp.int32, rows.shape, 1) < num_kept
   mask = jnp.put_along_axis(
-    jnp.zeros(rows.shape, bool), order, kept, axis=-1, inplace=False
+    jnp.zeros_like(rows, bool), order, kept, axis=-1, inplace=False
   )
-  return jnp.moveaxis(mask.reshape(moved.shape), last, axes)
+  return mask.reshape(scores.shape)

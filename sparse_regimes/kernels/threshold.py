@@ -7,46 +7,42 @@ falsi on their logarithm, with Anderson and Bjorck's weights) takes far fewer
 than float32's 32 as a rule; where it stalls, bisection takes over in time.
 """
 
-import functools
-import math
-
 import jax
 import jax.numpy as jnp
 from jax import lax
 
 from sparse_regimes.kernels.bits import flip_negative, ordered_bits
-from sparse_regimes.kernels.sharding import on_each_device
+from sparse_regimes.kernels.sharding import as_rows
 
 # Passes beyond plain bisection's that interpolation may waste.
 _SLACK = 10
 
 
-def threshold_mask(
-  scores: jax.Array,
-  num_kept: jax.Array,
-  *,
-  axes: tuple[int, ...],
-  break_zero_ties: bool = True,
-) -> jax.Array:
-  """Marks the ``num_kept`` largest over ``axes``.
+def threshold_mask(scores: jax.Array, num_kept: jax.Array) -> jax.Array:
+  """Marks each row's ``num_kept`` largest.
 
   Args:
-    scores: any shape and real dtype, at least one entry.
-    num_kept: int32 scalar, at least 1, at most the size of ``axes``.
-    axes: sorted, non-negative.
-    break_zero_ties: if False and a row's last kept entry is a zero, all of that
-      row's zeros are marked: enough where zeros are not told apart.
+    scores: ``[*lead, *budget]``, any real dtype, at least one entry.
+    num_kept: int32 ``[*lead]``, at least 1, at most the size of a row.
 
   Returns:
     bool, the shape of ``scores``.
   """
-  rows, unfold = fold(scores, axes)
-  mask_rows = on_each_device(
-    functools.partial(_mask_rows, break_zero_ties=break_zero_ties)
-  )
-  return unfold(
-    mask_rows(rows, jnp.broadcast_to(num_kept, (rows.shape[0], 1, 1)))
-  )
+  rows, num_kept = as_rows(scores, num_kept)
+  mask = _mask_rows(fold(rows), num_kept[..., None], break_zero_ties=True)
+  return mask.reshape(scores.shape)
+
+
+def threshold_mask_but_for_zeros(
+  scores: jax.Array, num_kept: jax.Array
+) -> jax.Array:
+  """The same, but if a row's last kept entry is a zero, all its zeros are.
+
+  Enough, and faster, where zeros are not told apart.
+  """
+  rows, num_kept = as_rows(scores, num_kept)
+  mask = _mask_rows(fold(rows), num_kept[..., None], break_zero_ties=False)
+  return mask.reshape(scores.shape)
 
 
 def _mask_rows(
@@ -100,7 +96,9 @@ def search(
     )
 
   low, high = bounds
-  reached = jnp.full(low.shape, size, jnp.int32)
+  # Like the bounds, so that within shard_map they vary as these do.
+  none = jnp.zeros_like(low, jnp.int32)
+  reached = jnp.full_like(low, size, jnp.int32)
   # low <= t <= high, count(keys >= low) == reached >= num_kept. The weights are
   # the signed excesses at the ends, lessened where an end stays put.
   state = (
@@ -109,8 +107,8 @@ def search(
     high,
     reached,
     log_excess(reached),
-    log_excess(jnp.zeros(low.shape, jnp.int32)),
-    jnp.zeros(low.shape, jnp.int32),
+    log_excess(none),
+    none,
   )
 
   def is_open(low, high, reached):
@@ -176,8 +174,8 @@ def find_bounds(
   info = jnp.iinfo(signed)
   lowest, highest = (jnp.array(b, signed) for b in (info.min, info.max))
   if not jnp.issubdtype(rows.dtype, jnp.floating):
-    shape = (*rows.shape[:-2], 1, 1)
-    return jnp.full(shape, lowest), jnp.full(shape, highest)
+    like = rows[..., :1, :1].astype(signed)
+    return jnp.full_like(like, lowest), jnp.full_like(like, highest)
   least = jnp.min(rows, axis=(-2, -1), keepdims=True)
   most = jnp.max(rows, axis=(-2, -1), keepdims=True)
   # A minimum may take -0 for +0, and a denormal for either.
@@ -227,24 +225,13 @@ def _is_among_first(marked: jax.Array, num_wanted: jax.Array) -> jax.Array:
   return index <= row * m + column
 
 
-def fold(scores: jax.Array, axes: tuple[int, ...]):
-  """Brings the array into rows ``[r, w, m]``, a budget to each, w at most 127.
-
-  Returns:
-    The folded array, and a function that undoes it.
-  """
-  last = tuple(range(scores.ndim - len(axes), scores.ndim))
-  moved = jnp.moveaxis(scores, axes, last)
-  size = math.prod(scores.shape[a] for a in axes)
+def fold(rows: jax.Array) -> jax.Array:
+  """``[r, d]`` as ``[r, w, m]``, w at most 127, a budget to each row."""
+  size = rows.shape[1]
   # Long columns save work, rows of fewer than 64 lanes waste it.
   most = min(127, max(1, size // 64))
   w = max(n for n in range(1, most + 1) if size % n == 0)
-  folded = moved.reshape(-1, w, size // w)
-
-  def unfold(mask: jax.Array) -> jax.Array:
-    return jnp.moveaxis(mask.reshape(moved.shape), last, axes)
-
-  return folded, unfold
+  return rows.reshape(-1, w, size // w)
 
 
 def _values(keys: jax.Array, dtype: jnp.dtype) -> jax.Array:

@@ -12,8 +12,10 @@ from sparse_regimes.layers.taps import tap
 from sparse_regimes.metrics import site_sums
 from sparse_regimes.selection import (
   IMPLEMENTATIONS,
-  SCOPES,
   SCORES,
+  Axis,
+  at_site,
+  check_scope,
   sparse_activation,
 )
 
@@ -28,6 +30,9 @@ class SparseActivation(nn.Module):
       position).
     score: rank by ``value`` or ``magnitude``.
     implementation: of the selection; None is the fastest here.
+    axis: the axis or axes that share one budget, instead of a scope.
+    site: the number of the site, from 0 on in the order of the network, where
+      ``keep_ratio`` is a vector with an entry a site.
 
   With the collection ``intermediates`` mutable it stores a
   :class:`sparse_regimes.metrics.SiteSums` under ``site``.
@@ -47,6 +52,8 @@ class SparseActivation(nn.Module):
   implementation: str | None = None
   # Linen keeps ``self.scope`` for itself, so the argument is stored here.
   budget_scope: str = "global"
+  axis: Axis | None = None
+  site: int | None = None
 
   # Linen calls this again without the argument when it adopts a submodule.
   def __post_init__(self, scope: str | None = None) -> None:
@@ -54,13 +61,15 @@ class SparseActivation(nn.Module):
       self.budget_scope = scope
     super().__post_init__()
     get_activation(self.activation)
-    one_of("scope", self.budget_scope, SCOPES)
+    check_scope(self.budget_scope)
     one_of("score", self.score, SCORES)
     one_of("implementation", self.implementation, (None, *IMPLEMENTATIONS))
 
   @nn.compact
   def __call__(self, x: jax.Array, keep_ratio: ArrayLike) -> jax.Array:
     """Maps ``[b, ...]`` to the same shape; ``keep_ratio`` may be traced."""
+    if self.site is not None:
+      keep_ratio = at_site(keep_ratio, self.site)
     x = tap(self, "pre", x)
     y = sparse_activation(
       x,
@@ -68,6 +77,7 @@ class SparseActivation(nn.Module):
       activation=self.activation,
       scope=self.budget_scope,
       score=self.score,
+      axis=self.axis,
       implementation=self.implementation,
     )
     # Measured only for those who collect it.

@@ -24,7 +24,7 @@ from sparse_regimes.layers import (
   tap,
 )
 from sparse_regimes.metrics import nonzero_fraction
-from sparse_regimes.selection import IMPLEMENTATIONS, SCOPES, SCORES
+from sparse_regimes.selection import IMPLEMENTATIONS, SCORES, check_scope
 
 ZEROTH_BIASES = ("none", "input", "output")
 MLP_NORMS = ("ln", "restricted", "restricted_finetune")
@@ -150,7 +150,7 @@ def check_mlp(module: Any) -> None:
 def check_block(module: Any) -> None:
   """The same of what networks hand on to their blocks."""
   get_activation(module.activation)
-  one_of("scope", module.budget_scope, SCOPES)
+  check_scope(module.budget_scope)
   one_of("score", module.score, SCORES)
   one_of("norm", module.norm, MLP_NORMS)
   one_of("zeroth_bias", module.zeroth_bias, ZEROTH_BIASES)

@@ -11,6 +11,7 @@ from jax.typing import ArrayLike
 from sparse_regimes.activations import Activation
 from sparse_regimes.errors import in_range
 from sparse_regimes.models.mlp_block import MLPBlock, check_mlp, mlp_arguments
+from sparse_regimes.selection import at_site, check_sites
 
 
 class ResidualMLP(nn.Module):
@@ -75,7 +76,7 @@ class ResidualMLP(nn.Module):
 
     Args:
       images: ``[b, ...]``.
-      keep_ratio: real scalar, Python or traced.
+      keep_ratio: real scalar or one a site, Python or traced.
       train: dropout and noise (rng streams ``dropout``, ``synapse``).
 
     Returns:
@@ -84,15 +85,21 @@ class ResidualMLP(nn.Module):
     """
     flat = images.reshape(images.shape[0], -1).astype(self.dtype)
     z = nn.Dense(self.width, dtype=self.dtype, name="stem")(flat)
+    check_sites(keep_ratio, self.depth)
     nonzero = []
     for i in range(self.depth):
       block = MLPBlock(self.width, name=f"block{i}", **mlp_arguments(self))
-      y, stats = block(z, keep_ratio, train=train)
+      y, stats = block(z, at_site(keep_ratio, i), train=train)
       z = z + y
       nonzero.append(stats)
     z = nn.LayerNorm(1e-6, dtype=self.dtype, name="norm")(z)
     logits = nn.Dense(self.num_classes, name="head")(z.astype(jnp.float32))
     return logits, jnp.stack(nonzero)
+
+  @property
+  def site_names(self) -> tuple[str, ...]:
+    """Of the sites, in the order of ``stats`` and of budgets."""
+    return tuple(f"block{i}" for i in range(self.depth))
 
   @property
   def restricted_scales(self) -> tuple[str, ...]:
@@ -111,4 +118,4 @@ class ResidualMLP(nn.Module):
     """
     total = 3 * height * width * self.width + self.width * self.num_classes
     total += self.depth * self.width**2
-    return total, {f"block{i}": 0 for i in range(self.depth)}
+    return total, dict.fromkeys(self.site_names, 0)

@@ -11,6 +11,7 @@ from jax.typing import ArrayLike
 from sparse_regimes.activations import Activation
 from sparse_regimes.errors import in_range, one_of
 from sparse_regimes.models.mlp_block import MLPBlock, check_mlp, mlp_arguments
+from sparse_regimes.selection import at_site, check_sites
 
 # Depth, width and heads.
 SIZES = {"Ti": (12, 192, 3), "S": (12, 384, 6), "B": (12, 768, 12)}
@@ -101,7 +102,7 @@ class VisionTransformer(nn.Module):
 
     Args:
       images: ``[b, h, w, c]``.
-      keep_ratio: real scalar, Python or traced.
+      keep_ratio: real scalar or one a site, Python or traced.
       train: dropout and noise (rng streams ``dropout``, ``synapse``).
 
     Returns:
@@ -130,6 +131,7 @@ class VisionTransformer(nn.Module):
       "positions", nn.initializers.normal(0.02), x.shape[1:], jnp.float32
     )
     x = x + jnp.broadcast_to(positions, x.shape).astype(self.dtype)
+    check_sites(keep_ratio, depth)
     nonzero = []
     for i in range(depth):
       y = nn.LayerNorm(1e-6, dtype=self.dtype, name=f"block{i}_norm")(x)
@@ -139,13 +141,18 @@ class VisionTransformer(nn.Module):
       block = MLPBlock(
         mlp_width, width, name=f"block{i}_mlp", **mlp_arguments(self)
       )
-      y, stats = block(x, keep_ratio, train=train)
+      y, stats = block(x, at_site(keep_ratio, i), train=train)
       x = x + y
       nonzero.append(stats)
     x = nn.LayerNorm(1e-6, dtype=self.dtype, name="norm")(x)
     x = jnp.mean(x, axis=1, dtype=jnp.float32)
     logits = nn.Dense(self.num_classes, name="head")(x)
     return logits, jnp.stack(nonzero)
+
+  @property
+  def site_names(self) -> tuple[str, ...]:
+    """Of the sites, in the order of ``stats`` and of budgets."""
+    return tuple(f"block{i}_mlp" for i in range(self._shape()[0]))
 
   @property
   def restricted_scales(self) -> tuple[str, ...]:
@@ -165,7 +172,7 @@ class VisionTransformer(nn.Module):
     total = tokens * 3 * self.patch**2 * features + features * self.num_classes
     total += depth * (attention + 2 * linear)
     # The second linear of an MLP reads its hidden activations.
-    return total, {f"block{i}_mlp": linear for i in range(depth)}
+    return total, dict.fromkeys(self.site_names, linear)
 
   def _tokens(self, height: int, width: int) -> int:
     if height % self.patch or width % self.patch:

@@ -17,7 +17,13 @@ from sparse_regimes.activations import Activation, get_activation
 from sparse_regimes.errors import in_range, one_of
 from sparse_regimes.layers import NORMS, SparseActivation, make_norm
 from sparse_regimes.metrics import nonzero_fraction
-from sparse_regimes.selection import IMPLEMENTATIONS, SCOPES, SCORES
+from sparse_regimes.selection import (
+  IMPLEMENTATIONS,
+  SCORES,
+  at_site,
+  check_scope,
+  check_sites,
+)
 
 _CONV_INIT = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
 _BLOCK_PART = re.compile(r"block[123]\.\d+\.(norm[12]|conv[12]|shortcut)")
@@ -31,7 +37,7 @@ class WideResNet(nn.Module):
   16, 32 and 64 times ``widen`` channels with strides 1, 2 and 2; a last norm
   and activation; the mean over positions; a linear head. Convolutions have no
   bias. ``2 * 3n + 1`` activation sites (25 in WRN-28-4), each with its own
-  selection at the one ``keep_ratio``.
+  selection at the one ``keep_ratio``, or at its own if it is a vector.
 
   Attributes:
     depth: 6n + 4: 10, 16, 22, 28, ...
@@ -87,7 +93,7 @@ class WideResNet(nn.Module):
     in_range("dropout", self.dropout, 0, 1, below=True)
     one_of("norm", self.norm, NORMS)
     get_activation(self.activation)
-    one_of("scope", self.budget_scope, SCOPES)
+    check_scope(self.budget_scope)
     one_of("score", self.score, SCORES)
     one_of("implementation", self.implementation, (None, *IMPLEMENTATIONS))
 
@@ -99,7 +105,7 @@ class WideResNet(nn.Module):
 
     Args:
       images: normalised, ``[b, h, w, 3]``.
-      keep_ratio: real scalar, Python or traced.
+      keep_ratio: real scalar or one a site, Python or traced.
       train: dropout (rng stream ``dropout``) and batch statistics.
 
     Returns:
@@ -107,13 +113,14 @@ class WideResNet(nn.Module):
       fraction at each activation site from input to output, float32
       ``[num_sites]``.
     """
+    check_sites(keep_ratio, len(self.site_names))
     nonzero: list[jax.Array] = []
 
     def norm_and_activate(x: jax.Array, norm: str) -> jax.Array:
       normed = make_norm(self.norm, train=train, dtype=self.dtype, name=norm)(x)
       y = SparseActivation(
         self.activation, self.budget_scope, self.score, self.implementation
-      )(normed, keep_ratio)
+      )(normed, at_site(keep_ratio, len(nonzero)))
       nonzero.append(nonzero_fraction(y))
       return y
 
@@ -148,6 +155,12 @@ class WideResNet(nn.Module):
     x = jnp.mean(x, axis=(1, 2), dtype=jnp.float32)
     logits = nn.Dense(self.num_classes, kernel_init=_HEAD_INIT, name="head")(x)
     return logits, jnp.stack(nonzero)
+
+  @property
+  def site_names(self) -> tuple[str, ...]:
+    """Of the sites, in the order of ``stats`` and of budgets."""
+    blocks = [name for name, _, _ in self._blocks()]
+    return (*(f"{b}_norm{i}" for b in blocks for i in (1, 2)), "norm")
 
   def multiply_adds(
     self, height: int, width: int

@@ -131,6 +131,8 @@ def test_defaults_are_the_documented_ones():
       "max_relax_jump": 1.0,
       "decide_every": 128,
       "best_decay": 0.0,  # not the paper's; off
+      "signal": "accuracy",
+      "higher_is_better": None,
     },
     "strategy2": {
       "keep_init": 1.0,
@@ -142,6 +144,8 @@ def test_defaults_are_the_documented_ones():
       "patience": 3,
       "decide_every": 128,
       "best_decay": 0.0,  # not the paper's; off
+      "signal": "accuracy",
+      "higher_is_better": None,
     },
   }
   for name, defaults in expected.items():
