@@ -23,6 +23,10 @@ from sparse_regimes.workdir import (
 )
 
 _NUMBER = (float, int)
+# Between a config and its overrides: not the plus of 1e+2.
+_OVERRIDE = re.compile(r"\+(?=[A-Za-z_][\w.]*=|$|\+)")
+# Between arms: not the comma of a tuple.
+_ARM = re.compile(r",(?![^()\[\]]*[)\]])")
 # What tables take from a run's summary.
 _SUMMARY: dict[str, tuple[type, ...]] = {
   "epochs": (int,),
@@ -142,6 +146,16 @@ def _check_summary(summary: Any) -> None:
       raise ValueError(f"{name} must be {kinds[0].__name__}, got {value!r}")
 
 
+def split_arms(text: str) -> list[str]:
+  """Arms by commas, of which those inside brackets belong to a value.
+
+  Example:
+    >>> split_arms("a,b+optimizer.milestones=(1,2),c")
+    ['a', 'b+optimizer.milestones=(1,2)', 'c']
+  """
+  return _ARM.split(text)
+
+
 def parse_seeds(text: str) -> list[int]:
   """Reads a number of seeds, ``5``, or the seeds themselves, ``3,5,8``.
 
@@ -187,7 +201,7 @@ def make_runs(
   runs = []
   for seed in seeds:
     for arm in arms:
-      config, *own = arm.split("+")
+      config, *own = _OVERRIDE.split(arm)
       for override in own:
         if not override or override.startswith(("seed=", "data.dir=")):
           raise InputError(

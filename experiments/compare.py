@@ -22,8 +22,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import matplotlib.figure
-from arms_and_seeds import Run, make_runs, parse_seeds
+from arms_and_seeds import Run, make_runs, parse_seeds, split_arms
 from command import (
   Parser,
   check_jobs,
@@ -35,7 +34,6 @@ from command import (
   typed,
 )
 from etils import epath
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from paired import Estimate, estimate, sign_flip_p
 from run_queue import run_all
 
@@ -44,6 +42,7 @@ from sparse_regimes import figures
 from sparse_regimes.errors import InputError, one_of
 from sparse_regimes.files import write
 from sparse_regimes.page import Pictures, Pre, Table, Text, render
+from sparse_regimes.pictures import Figure, FigureCanvasAgg
 
 # Of a run, by what the table calls it.
 MEASURES: dict[str, Callable[[Mapping[str, Any]], float]] = {
@@ -171,12 +170,11 @@ def _number(value: float, digits: int) -> str:
   return "" if math.isnan(value) else f"{value:.{digits}f}"
 
 
+@plain
 def strips(results: Results) -> bytes:
   """A dot a run, a bar for the mean; grey lines join the runs of one seed."""
   arms = [arm for arm, summaries in results.items() if summaries]
-  figure = matplotlib.figure.Figure(
-    figsize=(9, 1.2 + 0.5 * len(arms)), layout="constrained"
-  )
+  figure = Figure(figsize=(9, 1.2 + 0.5 * len(arms)), layout="constrained")
   FigureCanvasAgg(figure)
   names = (PRIMARY, "at the last budget")
   axes = figure.subplots(1, 2, sharey=True)
@@ -273,7 +271,7 @@ def compare(argv: Sequence[str] | None = None) -> int:
   if any(override.startswith("seed=") for override in overrides):
     raise InputError("seeds are given by --seeds, not by --config.seed")
   runs = make_runs(
-    args.configs.split(","), parse_seeds(args.seeds), args.out, overrides
+    split_arms(args.configs), parse_seeds(args.seeds), args.out, overrides
   )
   baseline = args.baseline or runs[0].arm
   try:

@@ -1,7 +1,6 @@
 """Many runs, one after another or side by side, whatever interrupts them."""
 
 import contextlib
-import fcntl
 import os
 import signal
 import subprocess
@@ -13,6 +12,7 @@ from typing import IO
 from arms_and_seeds import Run
 from etils import epath
 
+from sparse_regimes.files import lock
 from sparse_regimes.pace import format_seconds
 from sparse_regimes.workdir import in_use
 
@@ -155,9 +155,7 @@ def claim_of(workdir: Path) -> IO[bytes] | None:
   path = workdir.with_suffix(".claim")
   path.parent.mkdir(parents=True, exist_ok=True)
   file = path.open("ab")
-  try:
-    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-  except BlockingIOError:
+  if not lock(file):
     file.close()
     return None
   return file

@@ -3,17 +3,16 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-import matplotlib.figure
 import optuna
 from command import csv_text
 from etils import epath
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from optuna.trial import FrozenTrial, TrialState
 
 from sparse_regimes import config as configs
 from sparse_regimes import figures
 from sparse_regimes.files import write
 from sparse_regimes.page import Pictures, Pre, Table, Text, render
+from sparse_regimes.pictures import Figure, FigureCanvasAgg
 
 
 def finished(study: optuna.Study) -> list[FrozenTrial]:
@@ -75,13 +74,12 @@ def write_results(
   print(f"best        {best.value:.4f} with {', '.join(values)}")
 
 
+@plain
 def search_figure(
   study: optuna.Study, trials: Sequence[FrozenTrial], names: Sequence[str]
-) -> matplotlib.figure.Figure:
+) -> Figure:
   """Accuracy over each field, and the fields' importance."""
-  figure = matplotlib.figure.Figure(
-    figsize=(3.2 * (len(names) + 1), 3.4), layout="constrained"
-  )
+  figure = Figure(figsize=(3.2 * (len(names) + 1), 3.4), layout="constrained")
   FigureCanvasAgg(figure)
   axes = figure.subplots(1, len(names) + 1)
   for ax, name in zip(axes, names, strict=False):

@@ -5,11 +5,10 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from matplotlib import colormaps
-from matplotlib.axes import Axes
 from paired import estimate, sign_flip_p
 
 from sparse_regimes import figures
+from sparse_regimes.pictures import Axes, colormaps
 
 
 def _modules(config: str) -> dict[str, str]:

@@ -18,7 +18,6 @@ folder, search together. Writes ``best.py`` (a config file), ``trials.csv``,
 """
 
 import argparse
-import fcntl
 import math
 import os
 import re
@@ -47,6 +46,7 @@ from search_results import finished, write_results
 
 from sparse_regimes import config as configs
 from sparse_regimes.errors import InputError
+from sparse_regimes.files import lock
 from sparse_regimes.journal import read_records
 from sparse_regimes.pace import format_seconds
 from sparse_regimes.workdir import FREE
@@ -147,8 +147,8 @@ def ask(
 
   One process at a time, so that no trial is taken for dead that was just born.
   """
-  with (folder / "search.lock").open("ab") as lock:
-    fcntl.flock(lock, fcntl.LOCK_EX)
+  with (folder / "search.lock").open("ab") as file:
+    lock(file, wait=True)
     alive = 0
     for trial in study.get_trials(states=(TrialState.RUNNING,)):
       name = trial.user_attrs.get(FOLDER)
@@ -390,8 +390,8 @@ def _cut_last_line(path: Path) -> None:
   """Drops a line that a killed process did not finish."""
   if not path.exists():
     return
-  with (path.parent / "search.lock").open("ab") as lock:
-    fcntl.flock(lock, fcntl.LOCK_EX)
+  with (path.parent / "search.lock").open("ab") as file:
+    lock(file, wait=True)
     content = path.read_bytes()
     if content and not content.endswith(b"\n"):
       os.truncate(path, content.rfind(b"\n") + 1)

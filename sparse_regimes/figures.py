@@ -7,13 +7,17 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from matplotlib import colormaps
-from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from sparse_regimes.journal import Record
+from sparse_regimes.pictures import (
+  Axes,
+  Figure,
+  FigureCanvasAgg,
+  FuncFormatter,
+  MaxNLocator,
+  colormaps,
+  plain,
+)
 from sparse_regimes.trace import Trace
 
 # Told apart without colour, too: on grey paper the dashes are left.
@@ -96,6 +100,7 @@ SWEEP_SITES = {
 }
 
 
+@plain
 def curves(
   records: Sequence[Record], trace: Trace, titles: Sequence[str] = tuple(CURVES)
 ) -> Figure:
@@ -126,6 +131,7 @@ def curves(
   return figure
 
 
+@plain
 def accuracies(records: Sequence[Record], trace: Trace) -> Figure:
   """Accuracy on training and test images, dense and at the budget in force."""
   figure, (ax,) = panels(1)
@@ -145,6 +151,7 @@ def accuracies(records: Sequence[Record], trace: Trace) -> Figure:
   return figure
 
 
+@plain
 def generalisation_gap(records: Sequence[Record], trace: Trace) -> Figure:
   """Training minus test accuracy, dense and at the budget in force."""
   figure, (ax,) = panels(1)
@@ -159,6 +166,7 @@ def generalisation_gap(records: Sequence[Record], trace: Trace) -> Figure:
   return figure
 
 
+@plain
 def site_heat_map(trace: Trace, title: str) -> Figure:
   """The nonzero fraction at each site, from input to output, over epochs.
 
@@ -186,6 +194,7 @@ def site_heat_map(trace: Trace, title: str) -> Figure:
   return figure
 
 
+@plain
 def budget_sweep(
   sweeps: Mapping[str, Sequence[Mapping[str, Any]]],
   titles: Sequence[str] = tuple(SWEEP),
@@ -218,6 +227,7 @@ def budget_sweep(
   return figure
 
 
+@plain
 def sweep_sites(rows: Sequence[Mapping[str, Any]], title: str) -> Figure:
   """What every site does at every keep ratio.
 
@@ -246,6 +256,7 @@ def sweep_sites(rows: Sequence[Mapping[str, Any]], title: str) -> Figure:
   return figure
 
 
+@plain
 def measures(epochs: Sequence[Mapping[str, Any]], title: str) -> Figure:
   """A measure of every site over epochs, a line each.
 
@@ -272,6 +283,7 @@ def measures(epochs: Sequence[Mapping[str, Any]], title: str) -> Figure:
   return figure
 
 
+@plain
 def png(figure: Figure, dpi: int = 150) -> bytes:
   """The figure as a picture."""
   buffer = io.BytesIO()

@@ -1,11 +1,21 @@
 """Files of a run folder, on a disk or in a bucket."""
 
 import contextlib
+import errno
+import fcntl
 import json
 import os
-from typing import Any
+import sys
+import time
+from pathlib import Path
+from typing import IO, Any
 
 from etils import epath
+
+from sparse_regimes.errors import InputError
+
+# What a file system says that has no locks, as a cluster's may.
+_NO_LOCKS = (errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOLCK)
 
 
 def write(path: epath.Path, content: str | bytes) -> None:
@@ -55,3 +65,47 @@ def read_json(path: epath.Path, *, most: int) -> Any:
 def is_remote(path: epath.Path) -> bool:
   """Whether this is a bucket, such as ``gs://name``."""
   return "://" in os.fspath(path)
+
+
+def lock(file: IO[Any], *, wait: bool = False) -> bool:
+  """Whether the lock of a file could be had; its process frees it by ending.
+
+  On a file system without locks it is had at once, and a warning says so.
+
+  Args:
+    file: open.
+    wait: until it can be had. Otherwise a fifth of a second: one who only asks
+      has it for a moment.
+  """
+  for _ in range(1 if wait else 20):
+    try:
+      fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+    except BlockingIOError:
+      time.sleep(0.01)
+    except OSError as error:
+      if error.errno not in _NO_LOCKS:
+        raise
+      print(
+        f"warning: {file.name} cannot be locked ({error.strerror}): take care"
+        " that no second run uses this folder",
+        file=sys.stderr,
+      )
+      return True
+    else:
+      return True
+  return False
+
+
+def expanded(path: str | os.PathLike[str], field: str) -> Path:
+  """A path with a leading ``~`` replaced by the home it means.
+
+  Raises:
+    InputError: naming the field, if there is no such home.
+  """
+  try:
+    return Path(path).expanduser()
+  except RuntimeError as error:
+    raise InputError(
+      f"{field} must be a folder that there is, got {os.fspath(path)}, whose ~"
+      " is nobody's home; give the whole path"
+    ) from error

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
+import jax
 from absl import logging
 from etils import epath
 
@@ -15,6 +16,7 @@ from sparse_regimes import config as configs
 from sparse_regimes import processes
 from sparse_regimes.budgets import sweep_runs
 from sparse_regimes.errors import InputError
+from sparse_regimes.files import expanded, is_remote
 from sparse_regimes.over_epochs import measure_run
 from sparse_regimes.report import write_report
 from sparse_regimes.stopping import Stopped
@@ -27,8 +29,17 @@ from sparse_regimes.workdir import (
 )
 
 
-def _paths(text: str) -> list[epath.Path]:
-  return [epath.Path(path) for path in text.split(",")]
+def _folder(text: str) -> epath.Path:
+  if is_remote(epath.Path(text)):
+    return epath.Path(text)
+  try:
+    return epath.Path(expanded(text, "it"))
+  except InputError as error:
+    raise argparse.ArgumentTypeError(str(error)) from error
+
+
+def _folders(text: str) -> list[epath.Path]:
+  return [_folder(path) for path in text.split(",")]
 
 
 MODES = ("train", "eval", "measure", "report")
@@ -58,7 +69,7 @@ def main(argv: Sequence[str] | None = None) -> int:
   )
   parser.add_argument("--config", help="a config file, or a shipped one's name")
   parser.add_argument(
-    "--workdir", type=epath.Path, help="the run's folder; a run there goes on"
+    "--workdir", type=_folder, help="the run's folder; a run there goes on"
   )
   parser.add_argument(
     "--force_new", action="store_true", help="start afresh in a new folder"
@@ -70,7 +81,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     help="eval: numbers, or LOWEST:HIGHEST:COUNT in equal factors",
   )
   parser.add_argument(
-    "--against", default=[], type=_paths, help="eval: more runs, by commas"
+    "--against", default=[], type=_folders, help="eval: more runs, by commas"
   )
   parser.add_argument("--checkpoint", default="best", help="eval: best or last")
   parser.add_argument(
@@ -114,6 +125,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(args: argparse.Namespace, overrides: Sequence[str]) -> None:
+  if jax.config.read("jax_disable_jit"):
+    raise InputError(
+      "JAX_DISABLE_JIT must be off, got on: a run compiles its steps before it"
+      " starts; to step through one, call"
+      " sparse_regimes.make_train_step(..., jit=False)"
+    )
   if args.mode != "train" and args.workdir is None:
     raise InputError("--workdir must hold a run, got None")
   if args.mode == "report":

@@ -2,11 +2,11 @@
 
 import math
 import os
+import shlex
 from collections.abc import Sequence
 from typing import Any
 
 from etils import epath
-from matplotlib.figure import Figure
 
 from sparse_regimes import config as configs
 from sparse_regimes import figures
@@ -18,6 +18,7 @@ from sparse_regimes.measures import MEASURES_FILE, read_measures
 from sparse_regimes.metrics import skippable_share
 from sparse_regimes.pace import format_seconds
 from sparse_regimes.page import Block, Pictures, Pre, Table, Text, render
+from sparse_regimes.pictures import Figure
 from sparse_regimes.summary import SUMMARY_FILE, dead_sites
 from sparse_regimes.sweep import SWEEP_FILE, read_sweep
 from sparse_regimes.trace import Trace, read_trace
@@ -255,7 +256,7 @@ def _sweep(workdir: epath.Path) -> list[Block]:
     return [
       Text("Not made yet:"),
       Pre(
-        f"python -m sparse_regimes.main --mode=eval --workdir={workdir}"
+        f"python -m sparse_regimes.main --mode=eval {_argument(workdir)}"
         " --keep_ratios=0.01:1:20"
       ),
     ]
@@ -294,7 +295,7 @@ def _measures(workdir: epath.Path) -> list[Block]:
   if not (workdir / MEASURES_FILE).exists():
     return [
       Text("Not measured yet:"),
-      Pre(f"python -m sparse_regimes.main --mode=measure --workdir={workdir}"),
+      Pre(f"python -m sparse_regimes.main --mode=measure {_argument(workdir)}"),
     ]
   content = read_measures(workdir)
   epochs = content["epochs"]
@@ -384,3 +385,8 @@ def _number(value: float | None) -> str:
 
 def _difference(a: float | None, b: float | None) -> float | None:
   return None if a is None or b is None else a - b
+
+
+def _argument(workdir: epath.Path) -> str:
+  """As a shell reads it."""
+  return shlex.quote(f"--workdir={workdir}")

@@ -3,6 +3,7 @@
 import importlib.metadata
 import os
 import platform
+import shlex
 from collections.abc import Mapping, Sequence
 from math import isfinite
 from typing import Any
@@ -220,7 +221,7 @@ def describe_summary(summary: dict[str, Any], workdir: epath.Path) -> str:
     f"{_collapses(summary)}"
     f"  run folder    {workdir}: curves.png, metrics.jsonl, checkpoints\n"
     f"  next          python -m sparse_regimes.main --mode=eval"
-    f" --workdir={workdir} --keep_ratios=1.0,0.5,0.2,0.1"
+    f" {shlex.quote(f'--workdir={workdir}')} --keep_ratios=1.0,0.5,0.2,0.1"
   )
 
 

@@ -1,7 +1,6 @@
 """The folder of a run: which one, whose, and whether it goes on there."""
 
 import contextlib
-import fcntl
 import json
 import os
 import platform
@@ -9,14 +8,13 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO
 
 from etils import epath
 from ml_collections import ConfigDict
 
 from sparse_regimes import config as configs
 from sparse_regimes.errors import InputError
-from sparse_regimes.files import is_remote, write
+from sparse_regimes.files import is_remote, lock, write
 
 CONFIG_FILE = "config.json"
 _LOCK_FILE = ".lock"
@@ -54,6 +52,11 @@ def check_workdir(path: epath.Path, config: ConfigDict) -> None:
 
   It can in a folder without a run, and where a run of this config was.
   """
+  if not is_remote(path) and set("*?[]") & set(os.path.abspath(path)):
+    raise InputError(
+      f"--workdir must have none of * ? [ ] in its path, got {path}: the"
+      " checkpoints there could not be read"
+    )
   try:
     if (path / CONFIG_FILE).exists():
       check_same(path, config)
@@ -88,11 +91,7 @@ def in_use(path: epath.Path) -> bool:
   if is_remote(path) or not (path / _LOCK_FILE).exists():
     return False
   with open(path / _LOCK_FILE, "rb") as file:
-    try:
-      fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-      return True
-  return False
+    return not lock(file)
 
 
 @contextlib.contextmanager
@@ -161,7 +160,7 @@ def _locked(path: epath.Path) -> Iterator[None]:
     return
   descriptor = os.open(path / _LOCK_FILE, os.O_RDWR | os.O_CREAT, 0o644)
   with open(descriptor, "r+", encoding="utf-8", errors="replace") as file:
-    if not _lock(file):
+    if not lock(file):
       raise InputError(
         f"--workdir {path} is in use by another run ({file.read().strip()})"
       )
@@ -170,15 +169,3 @@ def _locked(path: epath.Path) -> Iterator[None]:
     file.write(f"process {os.getpid()} on {platform.node()}\n")
     file.flush()
     yield
-
-
-def _lock(file: IO[str]) -> bool:
-  """Whether the lock could be had; one who only asks has it for a moment."""
-  for _ in range(20):
-    try:
-      fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-      time.sleep(0.01)
-    else:
-      return True
-  return False

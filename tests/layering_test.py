@@ -13,6 +13,7 @@ ROWS = [
     "kernels",
     "digest",
     "files",
+    "pictures",
     "stopping",
     "processes",
     "cycles",

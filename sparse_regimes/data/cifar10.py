@@ -17,6 +17,7 @@ from sparse_regimes.data.release import (
   one_line,
 )
 from sparse_regimes.errors import InputError
+from sparse_regimes.files import expanded
 
 
 class Way(NamedTuple):
@@ -74,7 +75,7 @@ def load(
       for each way: why it failed and what to do. Also, before anything is
       fetched, when the data directory cannot be written.
   """
-  directory = Path(data_dir or default_dir()).expanduser().absolute()
+  directory = expanded(data_dir or default_dir(), "data.dir").absolute()
   failures: dict[str, UnavailableError] = {}
 
   batches = _first(STORED, directory, release, log, failures)
@@ -97,7 +98,9 @@ def default_dir() -> Path:
   """The user's cache directory for this package."""
   cache = os.environ.get("XDG_CACHE_HOME", "")
   # By the XDG specification, a relative path there is to be ignored.
-  root = Path(cache) if os.path.isabs(cache) else Path("~/.cache").expanduser()
+  root = (
+    Path(cache) if os.path.isabs(cache) else expanded("~/.cache", "data.dir")
+  )
   return root / "sparse_regimes"
 
 

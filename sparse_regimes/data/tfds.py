@@ -17,6 +17,8 @@ from sparse_regimes.data.release import (
   Release,
   UnavailableError,
 )
+from sparse_regimes.errors import InputError
+from sparse_regimes.files import expanded
 
 _INSTALL = "pip install 'sparse_regimes[tfds]'"
 
@@ -32,9 +34,11 @@ def read(data_dir: Path, release: Release, log: Log) -> Batches:
     AbsentError: when there is no such directory.
     UnavailableError: when none of them can be read.
   """
-  roots = [data_dir, Path("~/tensorflow_datasets").expanduser()]
+  roots = [data_dir]
   if environment := os.environ.get("TFDS_DATA_DIR"):
-    roots.insert(1, Path(environment).expanduser())
+    roots.append(expanded(environment, "TFDS_DATA_DIR"))
+  with contextlib.suppress(InputError):  # a user without a home
+    roots.append(expanded("~/tensorflow_datasets", "HOME"))
   failures = []
   for folder in (root / release.tfds_name for root in roots):
     if not folder.is_dir():
