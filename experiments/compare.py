@@ -42,7 +42,7 @@ from sparse_regimes import figures
 from sparse_regimes.errors import InputError, one_of
 from sparse_regimes.files import write
 from sparse_regimes.page import Pictures, Pre, Table, Text, render
-from sparse_regimes.pictures import Figure, FigureCanvasAgg
+from sparse_regimes.pictures import Figure, FigureCanvasAgg, plain
 
 # Of a run, by what the table calls it.
 MEASURES: dict[str, Callable[[Mapping[str, Any]], float]] = {

@@ -12,7 +12,7 @@ from sparse_regimes import config as configs
 from sparse_regimes import figures
 from sparse_regimes.files import write
 from sparse_regimes.page import Pictures, Pre, Table, Text, render
-from sparse_regimes.pictures import Figure, FigureCanvasAgg
+from sparse_regimes.pictures import Figure, FigureCanvasAgg, plain
 
 
 def finished(study: optuna.Study) -> list[FrozenTrial]:

@@ -125,7 +125,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(args: argparse.Namespace, overrides: Sequence[str]) -> None:
-  if jax.config.read("jax_disable_jit"):
+  if jax.config.jax_disable_jit:  # type: ignore[attr-defined]
     raise InputError(
       "JAX_DISABLE_JIT must be off, got on: a run compiles its steps before it"
       " starts; to step through one, call"
