@@ -4,7 +4,6 @@ The images are noise around ten patterns.
 """
 
 import jax
-import jax.numpy as jnp
 import optax
 from flax import nnx
 

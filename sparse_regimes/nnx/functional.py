@@ -154,8 +154,6 @@ def _streams(
 def _by_site(counted: Mapping[Any, Any]) -> dict[str, jax.Array]:
   """Nonzero fractions by the path of their module."""
   return {
-    "/".join(map(str, path[:-1])): jnp.mean(
-      jnp.stack(jax.tree.leaves(variable.get_value()))
-    )
+    "/".join(map(str, path[:-1])): jnp.mean(variable.get_value())
     for path, variable in counted.items()
   }

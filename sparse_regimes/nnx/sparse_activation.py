@@ -80,5 +80,5 @@ class SparseActivation(nnx.Module):
       implementation=self.implementation,
     )
     if self.counts_nonzero:
-      self.sow(nnx.Intermediate, "nonzero", nonzero_fraction(y))
+      self.nonzero = nnx.Intermediate(nonzero_fraction(y))
     return y
