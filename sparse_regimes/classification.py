@@ -115,7 +115,7 @@ def counted_sums(
   if mask is None:
     count = jnp.array(correct.size, jnp.int32)
   else:
-    mask = mask > 0
+    mask = mask.astype(bool)
     losses = jnp.where(mask, losses, 0.0)
     correct &= mask
     count = jnp.sum(mask, dtype=jnp.int32)
@@ -142,5 +142,7 @@ def _mean(values: jax.Array, mask: jax.Array | None) -> jax.Array:
   if mask is None:
     return jnp.mean(values, dtype=jnp.float32)
   weights = mask.astype(jnp.float32)
-  total = jnp.sum(jnp.where(weights > 0, weights * values, 0.0))
+  # A loss that does not count may be anything, not a number even.
+  counted = jnp.where(weights != 0, values.astype(jnp.float32), 0.0)
+  total = jnp.sum(weights * counted)
   return total / jnp.maximum(jnp.sum(weights), 1e-9)

@@ -8,13 +8,23 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import linen as nn
 from hypothesis import given
 from jax import lax
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+from jax.sharding import PartitionSpec as P
 
-from sparse_regimes import num_kept, sparse_activation, sparsify, topk_mask
+from sparse_regimes import (
+  SparseActivation,
+  at_site,
+  num_kept,
+  sparse_activation,
+  sparsify,
+  topk_mask,
+)
 from sparse_regimes.activations import ACTIVATIONS
-from sparse_regimes.selection import IMPLEMENTATIONS
+from sparse_regimes.kernels.sharding import DATA_AXIS
+from sparse_regimes.selection import IMPLEMENTATIONS, check_sites
 
 jitted_mask = jax.jit(topk_mask, static_argnames=("axis", "implementation"))
 jitted_activation = jax.jit(
@@ -379,3 +389,197 @@ def test_parity_with_the_reference(parity, implementation):
 def test_bad_arguments_are_named(call, message):
   with pytest.raises(ValueError, match=message):
     call(jnp.ones((2, 3)))
+
+
+# --- Meshes ------------------------------------------------------------------
+
+KEY = jax.random.key(0)
+ROWS = jax.random.normal(KEY, (16, 4, 4, 8))
+COLLECTIVES = ("all-", "reduce-scatter", "collective-permute")
+PLACES = [
+  (("rows",), (8,), PartitionSpec("rows"), False),
+  (("batch", "model"), (4, 2), PartitionSpec(("batch", "model")), False),
+  (("batch", "model"), (4, 2), PartitionSpec("batch"), False),
+  # A row that is itself split has to be gathered.
+  (("batch", "model"), (4, 2), PartitionSpec("batch", None, "model"), True),
+]
+
+
+def masked(implementation, **arguments):
+  """Not ReLU: where its zeros need no order another search is taken."""
+  return functools.partial(
+    sparse_activation,
+    activation="gelu",
+    implementation=implementation,
+    **arguments,
+  )
+
+
+@functools.cache
+def expected_of(implementation):
+  return np.asarray(jax.jit(masked(implementation))(ROWS, 0.3))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
+@pytest.mark.parametrize("kind", [AxisType.Auto, AxisType.Explicit])
+@pytest.mark.parametrize(("names", "shape", "spec", "gathers"), PLACES)
+def test_any_mesh_gives_the_mask_of_one_device(
+  names, shape, spec, gathers, kind, implementation
+):
+  mesh = jax.make_mesh(shape, names, (kind,) * len(names))
+  x = jax.device_put(ROWS, NamedSharding(mesh, spec))
+  f = jax.jit(masked(implementation))
+  text = f.lower(x, 0.3).compile().as_text()
+  found = {name for name in COLLECTIVES if name in text}
+  assert found == ({"all-"} if gathers else set())
+  assert "all-reduce" not in text
+  y = f(x, 0.3)
+  assert y.sharding.is_equivalent_to(x.sharding, y.ndim)
+  np.testing.assert_array_equal(y, expected_of(implementation))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
+@pytest.mark.parametrize("check_vma", [True, False])
+@pytest.mark.parametrize("axis_names", [{"a"}, {"a", "b"}])
+def test_shard_map_of_all_or_some_axes(axis_names, check_vma, implementation):
+  mesh = jax.make_mesh((4, 2), ("a", "b"), (AxisType.Auto,) * 2)
+  spec = PartitionSpec(tuple(sorted(axis_names)))
+  f = jax.jit(
+    jax.shard_map(
+      masked(implementation),
+      mesh=mesh,
+      in_specs=(spec, PartitionSpec()),
+      out_specs=spec,
+      axis_names=axis_names,
+      check_vma=check_vma,
+    )
+  )
+  x = jax.device_put(ROWS, NamedSharding(mesh, spec))
+  np.testing.assert_array_equal(
+    f(x, jnp.float32(0.3)), expected_of(implementation)
+  )
+
+
+@pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
+def test_pmap_over_any_name(implementation):
+  f = jax.pmap(masked(implementation), axis_name=DATA_AXIS, in_axes=(0, None))
+  y = f(ROWS.reshape(8, 2, 4, 4, 8), 0.3)
+  np.testing.assert_array_equal(
+    y.reshape(ROWS.shape), expected_of(implementation)
+  )
+
+
+@pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
+def test_rows_that_do_not_divide(implementation):
+  rows = NamedSharding(jax.make_mesh((8,), ("a",), (AxisType.Auto,)), P("a"))
+
+  @jax.jit
+  def f(x):
+    return masked(implementation)(lax.with_sharding_constraint(x, rows), 0.3)
+
+  np.testing.assert_array_equal(f(ROWS[:13]), expected_of(implementation)[:13])
+
+
+def test_ratios_are_mapped_over_a_split_batch():
+  mesh = jax.make_mesh((8,), ("rows",), (AxisType.Auto,))
+  x = jax.device_put(ROWS, NamedSharding(mesh, P("rows")))
+  f = jax.jit(jax.vmap(masked("xla"), in_axes=(None, 0)))
+  ratios = jnp.array([0.3, 1.0])
+  text = f.lower(x, ratios).compile().as_text()
+  assert not any(name in text for name in COLLECTIVES)
+  np.testing.assert_array_equal(f(x, ratios)[0], expected_of("xla"))
+
+
+# --- Scopes, axes, sites -----------------------------------------------------
+
+
+def test_axes_and_scopes_say_the_same():
+  for scope, axis in (("global", (1, 2, 3)), ("channel", -1)):
+    np.testing.assert_array_equal(
+      sparse_activation(ROWS, 0.3, axis=axis),
+      sparse_activation(ROWS, 0.3, scope=scope),
+    )
+    np.testing.assert_array_equal(
+      topk_mask(ROWS, 0.3, axis=axis), topk_mask(ROWS, 0.3, scope=scope)
+    )
+  # A budget over the batch, which no scope has.
+  kept = np.count_nonzero(sparsify(ROWS, 0.25, axis=0), axis=0)
+  assert set(kept.ravel()) == {4}
+
+
+def test_a_vector_of_budgets_has_an_entry_a_site():
+  ratios = jnp.array([0.25, 1.0])
+  assert at_site(0.5, 7) == 0.5
+  assert at_site(ratios, 1) == 1
+  layer = SparseActivation(activation="identity", site=0)
+  y = layer.apply({}, ROWS, ratios)
+  np.testing.assert_array_equal(
+    y, sparse_activation(ROWS, 0.25, activation="identity")
+  )
+
+
+class Scoped(nn.Module):
+  """A user's module whose field Linen overwrites."""
+
+  scope: str = "global"
+
+  @nn.compact
+  def __call__(self, x):
+    return SparseActivation(scope=self.scope)(x, 0.5)
+
+
+@pytest.mark.parametrize(
+  ("call", "message"),
+  [
+    (lambda: Scoped().init(KEY, ROWS), "so call the field of yours `budget_sc"),
+    (
+      lambda: sparse_activation(ROWS, 0.5, scope=object()),
+      "scope must be one of global, channel, got a object",
+    ),
+    (
+      lambda: sparse_activation(ROWS, 0.5, scope="channel", axis=1),
+      "axis and scope say the same: give one, got axis 1 and scope 'channel'",
+    ),
+    (lambda: topk_mask(ROWS, 0.5), "axis must name the axes that share"),
+    (
+      lambda: sparse_activation(ROWS, jnp.ones(2)),
+      r"scalar at each site, got shape \(2,\): sparse_regimes.at_site",
+    ),
+    (lambda: at_site(jnp.ones(2), 2), r"got shape \(2,\) at site 2"),
+    (
+      lambda: check_sites(jnp.ones(2), 3),
+      r"an entry for each of 3 sites, got shape \(2,\)",
+    ),
+  ],
+)
+def test_scopes_axes_and_sites_that_are_none_are_named(call, message):
+  with pytest.raises(ValueError, match=message):
+    call()
+
+
+@pytest.mark.parametrize(
+  "dtype",
+  [
+    *("float8_e8m0fnu", "float8_e4m3fn", "float8_e5m2", "float8_e4m3b11fnuz"),
+    *("float8_e3m4", "float8_e4m3", "float8_e4m3fnuz", "float8_e5m2fnuz"),
+  ],
+)
+def test_floats_of_eight_bits(dtype):
+  """Every one of their numbers, in order."""
+  bits = np.random.default_rng(0).permutation(256).astype(np.uint8)
+  values = lax.bitcast_convert_type(jnp.asarray(bits), jnp.dtype(dtype))
+  numbers = np.asarray(values).astype(np.float32)
+  finite = np.flatnonzero(np.isfinite(numbers))
+  values, numbers = values[finite], numbers[finite]
+  for implementation in ("xla", "lax_top_k"):
+    for kept in (1, 50, 127, len(finite) - 1):
+      mask = topk_mask(
+        values,
+        (kept + 0.5) / len(finite),
+        axis=0,
+        implementation=implementation,
+      )
+      assert np.count_nonzero(mask) == kept
+      assert numbers[mask].min() >= numbers[~np.asarray(mask)].max()
