@@ -138,7 +138,8 @@ class Progress:
     )
     left = self._pace.predict(num_steps=steps_left, num_evaluations=epochs_left)
     loss, accuracy, keep_ratio = (
-      float(metrics[name][-1]) for name in ("loss", "accuracy", "keep_ratio")
+      float(np.mean(metrics[name][-1]))
+      for name in ("loss", "accuracy", "keep_ratio")
     )
     status = (
       f"epoch {self._epoch} loss {loss:.3f} acc {accuracy:.3f}"

@@ -1,11 +1,14 @@
 import functools
 import shutil
+from typing import Any
 
 import chex
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from etils import epath
+from flax import struct
 from journal_test import record
 from tiny import TinyNet, tiny_state
 
@@ -293,3 +296,47 @@ def test_what_is_missing_is_named(tmp_path):
   (tmp_path / "checkpoints").mkdir()
   with pytest.raises(InputError, match="must hold a finished checkpoint"):
     past_run.restore(folder, "best", template())
+
+
+class FirstState(struct.PyTreeNode):
+  """What a state was when the first checkpoints were written."""
+
+  step: jax.Array
+  params: Any
+  batch_stats: Any
+  opt_state: Any
+  controller_state: Any
+  rng: jax.Array
+
+
+def test_a_checkpoint_of_the_first_version_is_read(tmp_path, monkeypatch):
+  def as_it_was(state):
+    return FirstState(
+      **{name: getattr(state, name) for name in FirstState.__dataclass_fields__}
+    )
+
+  folder = epath.Path(tmp_path)
+  with monkeypatch.context() as patch:
+    patch.setattr(checkpoint, "_on_disk", as_it_was)
+    save_epochs(folder, [0.5])
+  with Checkpoints(folder, keep=1) as checkpoints:
+    state, _ = checkpoints.restore_latest(template(), print)
+  assert_states_equal(state, state_at(2))
+  assert set(state.model_state) == {"batch_stats"}
+
+
+def test_other_collections_and_what_a_project_adds_are_kept(tmp_path):
+  def more(state):
+    collections = state.model_state | {"counts": {"calls": jnp.int32(3)}}
+    return state.replace(model_state=collections, extra={"ema": jnp.ones(2)})
+
+  folder = epath.Path(tmp_path)
+  with Checkpoints(folder, keep=1) as checkpoints:
+    checkpoints.save(more(state_at(2)), journal_at(1, [0.5]))
+  state = more(state_at(0))
+  like = described(
+    state, state_shardings(state, make_mesh(16, 1), "replicated")
+  )
+  with Checkpoints(folder, keep=1) as checkpoints:
+    restored, _ = checkpoints.restore_latest(like, print)
+  assert_states_equal(restored, more(state_at(2)))
