@@ -7,6 +7,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 from jax.typing import ArrayLike
 
@@ -96,7 +97,7 @@ def at_site(keep_ratio: ArrayLike, site: int) -> jax.Array:
 
 def check_sites(keep_ratio: Any, num_sites: int) -> None:
   """Raises a ``ValueError`` unless there is a budget for each site."""
-  shape = jnp.shape(keep_ratio)
+  shape = np.shape(keep_ratio)
   if shape not in ((), (num_sites,)):
     raise ValueError(
       f"keep_ratio must be a scalar or have an entry for each of {num_sites}"
