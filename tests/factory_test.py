@@ -5,6 +5,7 @@ import pytest
 from sparse_regimes import config as configs
 from sparse_regimes import factory
 from sparse_regimes.epoch import default_steps_per_call
+from sparse_regimes.errors import InputError
 
 
 @pytest.mark.parametrize(
@@ -52,3 +53,13 @@ def test_the_seed_decides_the_parameters():
 
   assert (kernel(1) == kernel(1)).all()
   assert (kernel(1) != kernel(2)).any()
+
+
+def test_training_leaves_what_validation_needs():
+  arguments = ["data.evaluate_on=validation", "data.num_test=256"]
+  with pytest.raises(
+    InputError, match=r"data\.num_train must leave 256 of the"
+  ):
+    configs.load("smoke", [*arguments, "data.num_train=1025"])
+  config = configs.load("smoke", [*arguments, "data.num_train=1024"])
+  assert factory.num_examples(config) == (1024, 256)

@@ -168,3 +168,19 @@ def test_multiply_adds_of_a_residual_mlp():
   total, behind = ResidualMLP(width=7, depth=2).multiply_adds(2, 3)
   assert total == 18 * 7 + 2 * 7 * 7 + 7 * 10
   assert behind == {"block0": 0, "block1": 0}
+
+
+@pytest.mark.parametrize(
+  "model",
+  [
+    VisionTransformer(depth=1, width=16, heads=2, patch=4, dropout=0.5),
+    ResidualMLP(width=16, depth=1, dropout=0.5),
+  ],
+)
+def test_a_call_evaluates_unless_it_is_told_to_train(model):
+  images = jnp.ones((2, 8, 8, 3))
+  variables = init(model, images)
+  logits, _ = jax.jit(model.apply)(variables, images, 0.5)
+  np.testing.assert_allclose(
+    logits, apply(model, variables, images, 0.5)[0], rtol=1e-5
+  )
