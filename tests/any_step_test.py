@@ -75,6 +75,7 @@ OPTIMIZERS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_it_trains_with_optax(name):
   tx, controller = OPTIMIZERS[name](), by_loss()
@@ -271,6 +272,7 @@ def classifier(axis=None, **arguments):
   return state, sr.make_train_step(Net(axis).apply, tx, controller, **arguments)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
   ("labels", "is_right"),
   [
@@ -302,6 +304,7 @@ def test_labels_are_right_or_an_error_that_names_them(labels, is_right):
   chex.assert_trees_all_close(found, expected, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_labels_of_tokens_count_where_the_mask_says():
   tokens = {
     "tokens": jax.random.normal(KEY, (4, 7, 6)),
@@ -361,6 +364,7 @@ def check_run(state, losses):
   assert state.controller_state.keep_ratio == pytest.approx(0.6**2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("check_vma", [True, False])
 @pytest.mark.parametrize("kind", [AxisType.Auto, AxisType.Explicit])
 def test_shard_map(kind, check_vma):
@@ -385,6 +389,7 @@ def test_shard_map(kind, check_vma):
   check_run(state, losses)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mapped", [jax.pmap, jax.vmap])
 @pytest.mark.parametrize("axis", ["data", "i"])
 def test_pmap_and_vmap_over_an_axis(mapped, axis):
@@ -413,6 +418,7 @@ def test_devices_draw_of_their_own():
   assert metrics["spread"][0] > 1e-3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [AxisType.Auto, AxisType.Explicit])
 def test_jit_with_shardings(kind):
   mesh = jax.make_mesh((4, 2), ("batch", "model"), (kind,) * 2)
@@ -429,6 +435,7 @@ def test_jit_with_shardings(kind):
   assert evaluate(state, batch, 0.3)["count"] == 32
 
 
+@pytest.mark.slow
 def test_compiled_ahead_exported_and_scanned():
   state, step = classifier(donate_state=False)
   compiled = step.lower(state, CLASSES).compile()
@@ -440,6 +447,7 @@ def test_compiled_ahead_exported_and_scanned():
   np.testing.assert_allclose(scanned["loss"], expected_run()[0], rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_seeds_and_hyper_parameters_side_by_side():
   def run(seed, tighten_pct):
     tx, controller = optax.sgd(0.1), by_loss(tighten_pct=tighten_pct)

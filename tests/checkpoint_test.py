@@ -325,6 +325,7 @@ def test_a_checkpoint_of_the_first_version_is_read(tmp_path, monkeypatch):
   assert set(state.model_state) == {"batch_stats"}
 
 
+@pytest.mark.slow
 def test_other_collections_and_what_a_project_adds_are_kept(tmp_path):
   def more(state):
     collections = state.model_state | {"counts": {"calls": jnp.int32(3)}}

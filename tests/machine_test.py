@@ -93,6 +93,7 @@ def test_the_next_command_can_be_pasted(tmp_path):
   assert "--workdir=my run's" in shlex.split(line)
 
 
+@pytest.mark.slow
 def test_pictures_are_ours_whatever_matplotlib_is_told(tmp_path):
   journal = journal_of(3)
   trace = Trace.of(journal, ARITHMETIC)

@@ -39,6 +39,7 @@ def start(variables, tx, controller):
   )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("keep_ratio", [0.3, 1.0, (0.2, 0.7)])
 def test_equal_parameters_give_the_logits_of_linen(keep_ratio):
   linen = ResidualMLP(width=16, depth=2)
@@ -56,6 +57,7 @@ def test_equal_parameters_give_the_logits_of_linen(keep_ratio):
     np.testing.assert_allclose(got, want, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_any_model_trains_with_its_statistics_and_dropout():
   model, tx = Net(nnx.Rngs(0)), optax.sgd(0.1)
   controller = controllers.strategy1(decide_every=2)
@@ -123,6 +125,7 @@ class Block(nnx.Module):
     return self.activation(self.linear(x), keep_ratio)
 
 
+@pytest.mark.slow
 def test_jit_remat_scan_and_optimizer_take_it():
   x = jax.random.normal(jax.random.key(0), (4, 32))
   block = Block(nnx.Rngs(0))

@@ -462,6 +462,7 @@ def test_shard_map_of_all_or_some_axes(axis_names, check_vma, implementation):
   )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
 def test_pmap_over_any_name(implementation):
   f = jax.pmap(masked(implementation), axis_name=DATA_AXIS, in_axes=(0, None))
@@ -495,6 +496,7 @@ def test_ratios_are_mapped_over_a_split_batch():
 # --- Scopes, axes, sites -----------------------------------------------------
 
 
+@pytest.mark.slow
 def test_axes_and_scopes_say_the_same():
   for scope, axis in (("global", (1, 2, 3)), ("channel", -1)):
     np.testing.assert_array_equal(
@@ -559,6 +561,7 @@ def test_scopes_axes_and_sites_that_are_none_are_named(call, message):
     call()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
   "dtype",
   [

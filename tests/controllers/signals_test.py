@@ -25,6 +25,7 @@ def ratios(controller, values, signal):
   return np.array(seen)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", STRATEGIES)
 def test_a_loss_that_rises_is_an_accuracy_that_falls(name):
   arguments = {"decide_every": 2, "drop_tol": 0.3, "tighten_pct": 0.2}
@@ -141,6 +142,7 @@ def test_guarded_holds_still_for_what_it_hears_alone():
     controllers.strategy2().update(controllers.strategy2().init())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", STRATEGIES)
 def test_traced_numbers_are_those_that_are_not(name):
   defaults = {
