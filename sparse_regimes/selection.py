@@ -347,7 +347,11 @@ def _choose(
   fits_tpu = fits_kernel(size, scores.dtype)
   if implementation is None:
     on_tpu = jax.default_backend() == "tpu"
-    return "pallas_tpu" if on_tpu and fits_tpu else "xla"
+    # XLA cannot split a kernel over chips by itself; see search_rows.
+    is_told = jax.device_count() == 1 or not (
+      jax.sharding.get_abstract_mesh().empty
+    )
+    return "pallas_tpu" if on_tpu and is_told and fits_tpu else "xla"
   if implementation == "pallas_tpu" and not fits_tpu:
     raise ValueError(
       "implementation pallas_tpu takes rows of float32, bfloat16 or float16 up"

@@ -7,6 +7,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 from jax.experimental.custom_partitioning import custom_partitioning
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
@@ -34,6 +35,9 @@ def search_rows(
   Here it is told that rows do not need each other, whatever the mesh and its
   axes are called; a row that is itself split over devices is gathered.
 
+  The TPU compiler cannot be told so. There the mesh in force says over which
+  axis rows are split: the one of an explicit type; else ``data``, or the first.
+
   Args:
     search: a function of a module, so that it is compiled once.
     scores: any shape, at least one entry.
@@ -49,26 +53,26 @@ def search_rows(
   def mask_of(scores: jax.Array, num_kept: jax.Array) -> jax.Array:
     moved = jnp.moveaxis(scores, axes, last)
     lead = moved.shape[: -len(axes)]
-    by_row = _by_row(search, len(lead), len(axes))
+    by_row = _by_row(search, len(lead), len(axes), _row_axes(split, axes))
     budgets = vary(jnp.broadcast_to(num_kept, lead), varying_axes(scores))
     mask = by_row(moved, budgets)
     return jnp.moveaxis(mask, last, axes)
 
   if split is not None:
-    explicit = tuple(
-      name
-      for name, kind in zip(
-        split.mesh.axis_names, split.mesh.axis_types, strict=True
-      )
-      if kind == AxisType.Explicit
+    types = zip(split.mesh.axis_names, split.mesh.axis_types, strict=True)
+    mask_of = jax.sharding.auto_axes(
+      mask_of,
+      axes=tuple(n for n, kind in types if kind == AxisType.Explicit),
+      out_sharding=split,
     )
-    mask_of = jax.sharding.auto_axes(mask_of, axes=explicit, out_sharding=split)
   return mask_of(scores, num_kept)
 
 
 @functools.cache
-def _by_row(search: RowSearch, num_lead: int, num_budget: int) -> RowSearch:
-  """``search`` that XLA may split over rows, and that ``vmap`` may map."""
+def _by_row(
+  search: RowSearch, num_lead: int, num_budget: int, row_axes: tuple[Any, ...]
+) -> RowSearch:
+  """``search`` that is split over rows, and that ``vmap`` may map."""
 
   def partition(mesh: Any, arguments: Any, _: Any) -> Any:
     spec = tuple(arguments[0].sharding.spec)[:num_lead]
@@ -87,8 +91,12 @@ def _by_row(search: RowSearch, num_lead: int, num_budget: int) -> RowSearch:
 
   @jax.custom_batching.custom_vmap
   def by_row(scores: jax.Array, num_kept: jax.Array) -> jax.Array:
-    # Within a shard_map over some axes of a mesh XLA cannot be told.
-    return (search if _is_partly_manual() else split)(scores, num_kept)
+    # Within a shard_map over some or all axes of a mesh there is no more to
+    # say: what is here is one device's, or cannot be split further.
+    if AxisType.Manual in (jax.sharding.get_abstract_mesh().axis_types or ()):
+      return search(scores, num_kept)
+    on_tpu = functools.partial(_on_each_device, search, row_axes)
+    return lax.platform_dependent(scores, num_kept, tpu=on_tpu, default=split)
 
   @by_row.def_vmap
   def map_by_row(size, mapped, scores, num_kept):
@@ -97,9 +105,34 @@ def _by_row(search: RowSearch, num_lead: int, num_budget: int) -> RowSearch:
       x if is_mapped else jnp.broadcast_to(x, (size, *x.shape))
       for x, is_mapped in zip((scores, num_kept), mapped, strict=True)
     )
-    return _by_row(search, num_lead + 1, num_budget)(scores, num_kept), True
+    more = _by_row(search, num_lead + 1, num_budget, row_axes)
+    return more(scores, num_kept), True
 
   return by_row
+
+
+def _on_each_device(
+  search: RowSearch,
+  row_axes: tuple[Any, ...],
+  scores: jax.Array,
+  num_kept: jax.Array,
+) -> jax.Array:
+  """``search`` in a shard_map over the axes that split the rows, if any do."""
+  mesh = jax.sharding.get_abstract_mesh()
+  names = mesh.axis_names
+  axes = row_axes or ((DATA_AXIS,) if DATA_AXIS in names else names[:1])
+  rows, budgets = as_rows(scores, num_kept)
+  if not axes or rows.shape[0] % math.prod(mesh.shape[a] for a in axes):
+    return search(scores, num_kept)
+  spec = PartitionSpec(axes)
+  mask = jax.shard_map(
+    search,
+    in_specs=(spec, spec),
+    out_specs=spec,
+    # A loop's constants do not say over which axes they vary.
+    check_vma=False,
+  )(rows, budgets[:, 0])
+  return mask.reshape(scores.shape)
 
 
 def as_rows(scores: jax.Array, num_kept: jax.Array) -> tuple[jax.Array, ...]:
@@ -116,6 +149,13 @@ def _explicit_sharding(x: jax.Array) -> Any:
   return sharding if AxisType.Explicit in types else None
 
 
-def _is_partly_manual() -> bool:
-  types = jax.sharding.get_abstract_mesh().axis_types or ()
-  return AxisType.Manual in types and any(t != AxisType.Manual for t in types)
+def _row_axes(split: Any, axes: tuple[int, ...]) -> tuple[Any, ...]:
+  """The mesh's axes over which an explicit type splits what is no budget."""
+  if split is None:
+    return ()
+  return tuple(
+    name
+    for i, names in enumerate(split.spec)
+    if i not in axes and names is not None
+    for name in (names if isinstance(names, tuple) else (names,))
+  )
