@@ -50,7 +50,8 @@ def classification_loss(
     ``loss_fn(params, model_state, batch, *, keep_ratio, rng) -> (loss, aux)``.
     ``batch`` has the inputs; ``labels``, integers ``[...]`` where logits are
     ``[..., c]``, or probabilities ``[..., c]``; and, if some do not count,
-    ``mask``, bool or weights, ``[...]``. Signals are ``accuracy`` and
+    ``mask``, bool or weights that are not negative, ``[...]``; a step of which
+    no label counts is skipped. Signals are ``accuracy`` and
     ``stats``; metrics ``accuracy``, ``nonzero`` (the mean of stats) and
     ``nonzero/NAME`` for each site that has a name.
 
@@ -83,9 +84,11 @@ def classification_loss(
       rngs={"dropout": rng, RNG_STREAM: jax.random.fold_in(rng, 1)},
       mutable=sorted({"batch_stats", *model_state}),
     )
-    labels, mask = batch["labels"], batch.get("mask")
-    check_labels(logits, labels, mask)
-    loss = _mean(loss_fn(logits, labels), mask)
+    logits, labels, mask = _counted(logits, batch)
+    losses = loss_fn(logits, labels)
+    if jnp.ndim(losses) or mask is not None:  # a mean is one, without a mask
+      _check_losses(losses, logits)
+    loss = _mean(losses, mask)
     accuracy = _mean(is_correct(logits, labels), mask)
     sites = _by_name(stats, site_names)
     nonzero = jnp.stack(list(sites.values())) if sites else stats
@@ -108,22 +111,50 @@ def counted_sums(
   loss_fn: Callable[[jax.Array, jax.Array], jax.Array],
 ) -> dict[str, jax.Array]:
   """``loss``, ``correct`` and ``count`` over a batch's labels that count."""
-  labels, mask = batch["labels"], batch.get("mask")
-  check_labels(logits, labels, mask)
+  logits, labels, mask = _counted(logits, batch)
   losses = loss_fn(logits, labels)
+  _check_losses(losses, logits)
   correct = is_correct(logits, labels)
   if mask is None:
-    count = jnp.array(correct.size, jnp.int32)
-  else:
-    mask = mask.astype(bool)
-    losses = jnp.where(mask, losses, 0.0)
-    correct &= mask
-    count = jnp.sum(mask, dtype=jnp.int32)
+    return {
+      "loss": jnp.sum(losses),
+      "correct": jnp.sum(correct, dtype=jnp.int32),
+      "count": jnp.array(correct.size, jnp.int32),
+    }
+  # Of weights the sums are floats, too.
+  is_float = jnp.issubdtype(mask.dtype, jnp.floating)
+  weights = mask.astype(jnp.float32 if is_float else jnp.int32)
   return {
-    "loss": jnp.sum(losses),
-    "correct": jnp.sum(correct, dtype=jnp.int32),
-    "count": count,
+    "loss": jnp.sum(weights.astype(jnp.float32) * losses),
+    "correct": jnp.sum(weights * correct.astype(weights.dtype)),
+    "count": jnp.sum(weights),
   }
+
+
+def _counted(
+  logits: jax.Array, batch: Batch
+) -> tuple[jax.Array, jax.Array, jax.Array | None]:
+  """Logits, labels and mask; logits that do not count are 0, and finite."""
+  labels, mask = jnp.asarray(batch["labels"]), batch.get("mask")
+  if mask is not None:
+    mask = jnp.asarray(mask)
+  check_labels(logits, labels, mask)
+  if mask is not None:
+    if jnp.issubdtype(mask.dtype, jnp.integer):
+      mask = mask.astype(bool)
+    logits = jnp.where(
+      mask[..., None].astype(bool), logits, jnp.zeros_like(logits)
+    )
+  return logits, labels, mask
+
+
+def _check_losses(losses: jax.Array, logits: jax.Array) -> None:
+  shape = logits.shape[:-1]
+  if jnp.shape(losses) != shape:
+    raise ValueError(
+      f"loss_fn must return a loss for each label, of shape {shape}, got"
+      f" {jnp.shape(losses)}"
+    )
 
 
 def _by_name(stats: Any, names: Sequence[str]) -> dict[str, jax.Array]:
@@ -138,11 +169,10 @@ def _by_name(stats: Any, names: Sequence[str]) -> dict[str, jax.Array]:
 
 
 def _mean(values: jax.Array, mask: jax.Array | None) -> jax.Array:
-  """The mean over what counts; 0 if nothing does."""
+  """The mean over what counts; not a number if nothing does."""
   if mask is None:
     return jnp.mean(values, dtype=jnp.float32)
   weights = mask.astype(jnp.float32)
-  # A loss that does not count may be anything, not a number even.
-  counted = jnp.where(weights != 0, values.astype(jnp.float32), 0.0)
-  total = jnp.sum(weights * counted)
-  return total / jnp.maximum(jnp.sum(weights), 1e-9)
+  total = jnp.sum(weights)
+  mean = jnp.sum(weights * values.astype(jnp.float32)) / total
+  return jnp.where(total > 0, mean, jnp.nan)

@@ -68,14 +68,14 @@ def evaluate(
       sums[-3] = jax.device_get(sums[-3])
     check()
   sums = jax.device_get(sums)
-  count = sum(int(s["count"]) for s in sums)
+  count = sum(s["count"].item() for s in sums)
   # Of a dict by site, in the order of its names.
   shares = [np.hstack(jax.tree.leaves(s["nonzero"])) for s in sums]
   nonzero = np.sum(shares, axis=0, dtype=np.float64)
   sites = np.atleast_1d(nonzero / count)
   return {
     "loss": sum(float(s["loss"]) for s in sums) / count,
-    "accuracy": sum(int(s["correct"]) for s in sums) / count,
+    "accuracy": sum(s["correct"].item() for s in sums) / count,
     "nonzero": float(np.mean(sites)),
     "sites": sites.tolist(),
   }

@@ -13,8 +13,8 @@ def cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
 
   Args:
     logits: real ``[..., num_classes]``.
-    labels: integer ``[...]``, or probabilities ``[..., num_classes]``, such as
-      one-hot or smoothed labels.
+    labels: integer ``[...]``, or float probabilities ``[..., num_classes]``,
+      such as one-hot or smoothed labels.
 
   Returns:
     float32 ``[...]``, in nats.

@@ -12,7 +12,7 @@ def is_correct(logits: jax.Array, labels: jax.Array) -> jax.Array:
 
   Args:
     logits: real ``[..., num_classes]``.
-    labels: integer ``[...]``, or probabilities ``[..., num_classes]``, of which
+    labels: integer ``[...]``, or float ``[..., num_classes]``, of which
       the largest is meant.
 
   Returns:
@@ -41,16 +41,16 @@ def check_labels(
     Traceback (most recent call last):
     ...
     ValueError: labels must be integers (2,) or probabilities (2, 3), as the \
-logits are (2, 3); got int32 (2, 1)
+logits are (2, 3), of two classes or more; got int32 (2, 1)
   """
   shape = logits.shape[:-1]
-  fits = labels.shape == logits.shape or (
-    labels.shape == shape and jnp.issubdtype(labels.dtype, jnp.integer)
-  )
-  if not fits:
+  is_whole = jnp.issubdtype(labels.dtype, jnp.integer)
+  expected = shape if is_whole else logits.shape
+  if labels.shape != expected or logits.shape[-1] < 2:
     raise ValueError(
       f"labels must be integers {shape} or probabilities {logits.shape}, as the"
-      f" logits are {logits.shape}; got {labels.dtype} {labels.shape}"
+      f" logits are {logits.shape}, of two classes or more; got {labels.dtype}"
+      f" {labels.shape}"
     )
   if mask is not None and mask.shape != shape:
     raise ValueError(

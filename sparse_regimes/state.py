@@ -1,5 +1,6 @@
 """Everything that training carries from one step to the next."""
 
+import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
@@ -82,7 +83,9 @@ class TrainState(struct.PyTreeNode):
       )
     collections = {name: unfrozen(value) for name, value in variables.items()}
     params = collections.pop("params")
-    if not jnp.issubdtype(rng.dtype, jax.dtypes.prng_key):
+    if not hasattr(rng, "dtype"):
+      raise ValueError(f"rng must be a key of jax.random.key, got {rng!r}")
+    if not _is_key(rng):
       rng = jax.random.wrap_key_data(rng)
     state = cls(
       step=jnp.zeros((), jnp.int32),
@@ -93,7 +96,7 @@ class TrainState(struct.PyTreeNode):
       rng=jnp.copy(rng),
       extra=extra,
     )
-    return _without_aliases(state)
+    return _without_aliases(jax.tree.map(_as_array, state))
 
   @property
   def batch_stats(self) -> Any:
@@ -118,9 +121,8 @@ def _without_aliases(state: TrainState) -> TrainState:
   seen: set[Any] = set()
 
   def own(x: Any) -> Any:
-    if not isinstance(x, jax.Array):
-      return jnp.asarray(x)
-    if isinstance(x, jax.core.Tracer) or _is_key(x) or not x.size:
+    is_here = isinstance(x, jax.Array) and not isinstance(x, jax.core.Tracer)
+    if not is_here or _is_key(x) or not x.size or not x.is_fully_addressable:
       return x
     buffers = [s.data.unsafe_buffer_pointer() for s in x.addressable_shards]
     if seen.intersection(buffers):
@@ -132,8 +134,21 @@ def _without_aliases(state: TrainState) -> TrainState:
   return jax.tree.map(own, state)
 
 
+def _as_array(x: Any) -> Any:
+  return x if isinstance(x, jax.Array) else jnp.asarray(x)
+
+
 def _is_key(x: Any) -> bool:
-  return jnp.issubdtype(x.dtype, jax.dtypes.prng_key)
+  return hasattr(x, "dtype") and jnp.issubdtype(x.dtype, jax.dtypes.prng_key)
+
+
+def _replace(state: TrainState, **fields: Any) -> TrainState:
+  """The state with other fields; an array that is in it twice is copied."""
+  return _without_aliases(dataclasses.replace(state, **fields))
+
+
+# Flax gives a dataclass its own when it is defined.
+TrainState.replace = _replace  # type: ignore[assignment, method-assign]
 
 
 def _to_state_dict(state: TrainState) -> dict[str, Any]:

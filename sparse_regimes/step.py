@@ -2,6 +2,7 @@
 
 import functools
 import inspect
+import re
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any
 
@@ -19,12 +20,13 @@ from sparse_regimes.classification import (
 )
 from sparse_regimes.controllers import Controller
 from sparse_regimes.losses import cross_entropy
-from sparse_regimes.manual_axes import vary
+from sparse_regimes.manual_axes import vary, varying_axes
 from sparse_regimes.state import TrainState, unfrozen
 
 Metrics = dict[str, Any]
 LossFn = Callable[..., tuple[jax.Array, Mapping[str, Any]]]
 TrainStep = Callable[[TrainState, Any], tuple[TrainState, Metrics]]
+_UNEXPECTED = re.compile(r"unexpected keyword argument '(\w+)'")
 _AUX = ("signals", "model_state", "metrics")
 
 
@@ -111,17 +113,22 @@ def make_step(
       )
 
     def loss_and_aux(params: Any) -> tuple[jax.Array, Any]:
-      loss, aux = loss_fn(
+      result = loss_fn(
         params, model_state, batch, keep_ratio=keep_ratio, rng=rng
       )
-      return loss, _checked(loss, aux, state.model_state)
+      return _checked(result, state.model_state)
 
     grad_fn = jax.value_and_grad(loss_and_aux, has_aux=True)
     (loss, (signals, updated, metrics)), grads = grad_fn(params)
     if axis_name is not None:
-      loss, grads, signals, metrics = jax.tree.map(
+      # Where shard_map checks, the gradient of a loss that is a mean over the
+      # axis already comes in parts that add up.
+      checks = varying_axes(vary(jnp.zeros(()), axes))
+      add = lax.psum if checks - varying_axes(loss) else lax.pmean
+      grads = jax.tree.map(lambda g: add(g, axis_name), grads)
+      loss, signals, metrics = jax.tree.map(
         lambda x: lax.pmean(jnp.asarray(x, _floating(x)), axis_name),
-        (loss, grads, signals, metrics),
+        (loss, signals, metrics),
       )
       updated = jax.tree.map(lambda x: _agreed(x, axis_name), updated)
     new_model_state = {**state.model_state, **updated}
@@ -360,13 +367,27 @@ def _update_fn(tx: Any) -> Callable[..., Any]:
 
   def update(grads: Any, state: Any, params: Any, **extra: Any) -> Any:
     taken = {n: x for n, x in extra.items() if takes_all or n in parameters}
-    return tx.update(grads, state, params, **taken)
+    while True:
+      try:
+        return tx.update(grads, state, params, **taken)
+      except TypeError as error:
+        # One inside another may take fewer than that hands on.
+        name = _UNEXPECTED.search(str(error))
+        if name is None or name[1] not in taken:
+          raise
+        del taken[name[1]]
 
   return update
 
 
-def _checked(loss: jax.Array, aux: Any, model_state: Any) -> tuple[Any, ...]:
-  """The three parts of ``aux``, or a ``ValueError`` naming what is wrong."""
+def _checked(result: Any, model_state: Any) -> tuple[jax.Array, Any]:
+  """The loss and the parts of ``aux``, or a ``ValueError`` naming the fault."""
+  if not isinstance(result, tuple) or len(result) != 2:
+    raise ValueError(
+      f"loss_fn must return (loss, aux), got a {type(result).__name__}; aux may"
+      " be {}"
+    )
+  loss, aux = result
   if jnp.shape(loss) != ():
     raise ValueError(
       f"loss_fn must return a scalar loss, got shape {jnp.shape(loss)}:"
@@ -379,6 +400,15 @@ def _checked(loss: jax.Array, aux: Any, model_state: Any) -> tuple[Any, ...]:
       f" {found}"
     )
   signals, updated, metrics = (unfrozen(aux.get(name) or {}) for name in _AUX)
+  for part, taken in (
+    (signals, {"loss"}),
+    (metrics, {"loss", "keep_ratio", "skipped", "collapsed"}),
+  ):
+    if both := taken & set(part):
+      raise ValueError(
+        f"aux must not have {', '.join(sorted(both))}: the step says that"
+        " itself, so give yours another name"
+      )
   for name, value in updated.items():
     known = model_state.get(name)
     if len({jax.tree.structure(x) for x in (value, known)}) > 1:
@@ -386,7 +416,7 @@ def _checked(loss: jax.Array, aux: Any, model_state: Any) -> tuple[Any, ...]:
         f"model_state must keep its structure, got another {name!r}: make the"
         " collection part of TrainState.create's variables, or leave it out"
       )
-  return signals, updated, metrics
+  return loss, (signals, updated, metrics)
 
 
 def _floats(tree: Any) -> list[jax.Array]:

@@ -59,7 +59,7 @@ OPTIMIZERS = {
   ),
   "schedule_free": lambda: contrib.schedule_free_adamw(0.05),
   "multi_steps": lambda: optax.MultiSteps(optax.polyak_sgd(), 2),
-  "multi_steps_of_sam": lambda: optax.MultiSteps(
+  "multi_steps_of_plateau": lambda: optax.MultiSteps(
     optax.chain(optax.adam(1e-2), contrib.reduce_on_plateau()), 2
   ).gradient_transformation(),
   "dog": lambda: contrib.dog(1.0),
@@ -277,7 +277,7 @@ def classifier(axis=None, **arguments):
   ("labels", "is_right"),
   [
     (jax.nn.one_hot(jnp.arange(32) % 10, 10), True),
-    (jax.nn.one_hot(jnp.arange(32) % 10, 10, dtype=jnp.int32), True),
+    (jax.nn.one_hot(jnp.arange(32) % 10, 10, dtype=jnp.int32), False),
     (jnp.arange(32)[:, None] % 10, False),
     (jnp.arange(32.0) % 10, False),
     (jnp.zeros((32, 5)), False),
@@ -463,3 +463,146 @@ def test_seeds_and_hyper_parameters_side_by_side():
   )
   with pytest.raises(ValueError, match=r"static_argnums is for jax\.jit"):
     sr.make_step(loss_fn, optax.sgd(1), by_loss(), jit=False, static_argnums=1)
+
+
+# --- What a reviewer found ---------------------------------------------------
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("check_vma", [True, False])
+def test_a_loss_that_is_a_mean_over_devices_has_its_gradient(check_vma):
+  """As one writes where devices have different numbers of labels."""
+  mesh = jax.make_mesh((8,), ("d",), (AxisType.Auto,))
+
+  def mean_loss_fn(params, model_state, batch, *, keep_ratio, rng):
+    loss, aux = loss_fn(params, {}, batch, keep_ratio=keep_ratio, rng=rng)
+    return jax.lax.psum(4 * loss, "d") / jax.lax.psum(4, "d"), aux
+
+  tx, controller = optax.sgd(0.1), controllers.constant(0.5)
+  here, split = PartitionSpec(), PartitionSpec("d")
+  found = []
+  for fn in (mean_loss_fn, loss_fn):
+    step = sr.make_step(fn, tx, controller, axis_name="d", jit=False)
+    mapped = jax.shard_map(
+      step,
+      mesh=mesh,
+      in_specs=(here, split),
+      out_specs=here,
+      check_vma=check_vma,
+    )
+    found.append(jax.jit(mapped)(start(tx, controller), BATCH)[0].params)
+  one = sr.make_step(loss_fn, tx, controller)(start(tx, controller), BATCH)
+  for params in found:
+    chex.assert_trees_all_close(params, one[0].params, rtol=1e-5, atol=1e-6)
+
+
+def test_a_batch_of_which_nothing_counts_is_skipped():
+  state, step = classifier(donate_state=False)
+  after, metrics = step(state, CLASSES | {"mask": jnp.zeros(32, bool)})
+  assert metrics["skipped"] == 1
+  chex.assert_trees_all_equal(after.params, state.params)
+  chex.assert_trees_all_equal(after.controller_state, state.controller_state)
+
+
+def test_what_does_not_count_may_be_anything():
+  images = jnp.where(jnp.arange(32)[:, None] < 16, X, jnp.nan)
+  mask = jnp.arange(32) < 16
+
+  def apply_fn(variables, images, keep_ratio, **_):
+    return (images @ variables["params"], jnp.ones(1)), {}
+
+  tx, controller = optax.sgd(0.1), controllers.strategy1()
+  variables = {"params": jnp.zeros((6, 10))}
+  state = sr.TrainState.create(variables, tx=tx, controller=controller, rng=KEY)
+  step = sr.make_train_step(apply_fn, tx, controller)
+  # Its weights get no gradient from rows whose images are finite alone.
+  _, metrics = step(state, CLASSES | {"images": X, "mask": mask})
+  assert metrics["skipped"] == 0
+  evaluate = sr.make_eval_step(lambda *a, train: apply_fn(*a)[0])
+  sums = evaluate(variables, CLASSES | {"images": images, "mask": mask}, 1.0)
+  assert np.isfinite(sums["loss"])
+  assert sums["count"] == 16
+
+
+def test_weights_are_weights_in_an_evaluation_too():
+  state, _ = classifier()
+  evaluate = sr.make_eval_step(Net().apply)
+  weights = jnp.where(jnp.arange(32) < 2, 0.5, 0.0)
+  whole = evaluate(state, CLASSES | {"mask": jnp.arange(32) < 2}, 1.0)
+  half = evaluate(state, CLASSES | {"mask": weights}, 1.0)
+  assert half["count"] == 1
+  np.testing.assert_allclose(half["loss"], whole["loss"] / 2, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+  ("losses", "masked"),
+  [
+    (lambda logits, labels: jnp.zeros((32, 1)), False),
+    (lambda logits, labels: logits, False),
+    (lambda logits, labels: jnp.zeros(()), True),
+  ],
+)
+def test_losses_of_another_shape_are_named(losses, masked):
+  state, step = classifier(loss_fn=losses)
+  batch = CLASSES | ({"mask": jnp.ones(32)} if masked else {})
+  evaluate = sr.make_eval_step(Net().apply, loss_fn=losses)
+  for call in (
+    lambda: step(state, batch),
+    lambda: evaluate(state, batch, 1.0),
+  ):
+    with pytest.raises(ValueError, match=r"each label, of shape \(32,\), got"):
+      call()
+
+
+def test_one_class_is_none():
+  with pytest.raises(ValueError, match="of two classes or more; got int32"):
+    sr.make_eval_step(lambda v, x, r, train: (x[:, :1], jnp.ones(1)))(
+      {}, {"images": X, "labels": jnp.ones((32, 1), jnp.int32)}, 1.0
+    )
+
+
+@pytest.mark.parametrize(
+  ("aux", "message"),
+  [
+    ({"signals": {"loss": 1.0}}, "aux must not have loss: the step says"),
+    ({"metrics": {"skipped": 1.0}}, "aux must not have skipped: the step"),
+    (None, r"must return \(loss, aux\), got a .*Tracer"),
+  ],
+)
+def test_what_the_step_says_is_not_said_otherwise(aux, message):
+  def bad(params, model_state, batch, *, keep_ratio, rng):
+    loss = jnp.sum(params["a"])
+    return loss if aux is None else (loss, aux)
+
+  tx, controller = optax.sgd(0.1), by_loss()
+  with pytest.raises(ValueError, match=message):
+    sr.make_step(bad, tx, controller)(start(tx, controller), BATCH)
+
+
+@pytest.mark.slow
+def test_an_optimizer_inside_another_gets_what_it_takes():
+  def sam():
+    return contrib.sam(optax.sgd(0.05), contrib.normalize(), sync_period=2)
+
+  for tx in (
+    optax.MultiSteps(sam(), 2),
+    optax.chain(optax.clip(1.0), sam()),
+  ):
+    controller = by_loss()
+    with jax.numpy_dtype_promotion("standard"):
+      _, metrics = sr.make_step(loss_fn, tx, controller)(
+        start(tx, controller), BATCH
+      )
+    assert metrics["skipped"] == 0
+
+
+def test_a_replaced_state_has_no_aliases():
+  tx, controller = optax.sgd(0.1), controllers.constant()
+  state = start(tx, controller)
+  state = state.replace(extra=state.params)
+  after, _ = sr.make_step(loss_fn, tx, controller)(state, BATCH)
+  np.testing.assert_array_equal(after.extra["a"], PARAMS["a"])
+  with pytest.raises(ValueError, match="rng must be a key of jax"):
+    start(tx, controller).create(
+      {"params": PARAMS}, tx=tx, controller=controller, rng=0
+    )

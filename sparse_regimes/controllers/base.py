@@ -66,10 +66,12 @@ class Signal(NamedTuple):
   Attributes:
     name: such as ``accuracy`` or ``loss``.
     higher_is_better: whether more of it is.
+    of: whose signal it is, for messages.
   """
 
   name: str
   higher_is_better: bool
+  of: str = "the controller"
 
   def read(self, signals: dict[str, ArrayLike]) -> jax.Array:
     """Its value, float32.
@@ -80,9 +82,9 @@ class Signal(NamedTuple):
     if self.name not in signals:
       came = ", ".join(sorted(signals)) or "none"
       raise ValueError(
-        f"the controller's signal {self.name!r} did not come, these did:"
-        f" {came}; name one of them as its signal, or return it among"
-        " aux['signals'] of the loss function"
+        f"{self.of}'s signal {self.name!r} did not come, these did: {came};"
+        " name one of them as its signal, or return it among aux['signals'] of"
+        " the loss function"
       )
     return jnp.asarray(signals[self.name], jnp.float32)
 
@@ -124,11 +126,12 @@ class Signal(NamedTuple):
 
 
 def make_signal(
-  name: str, higher_is_better: bool | None, drop_tol: ArrayLike
+  of: str, name: str, higher_is_better: bool | None, drop_tol: ArrayLike
 ) -> Signal:
   """A signal; raises a ``ValueError`` for a tolerance out of its range.
 
   Args:
+    of: the controller.
     name: of the signal.
     higher_is_better: None for what the name says: less of a ``loss`` is.
     drop_tol: in ``[0, 1]`` for an accuracy; otherwise at least 0, in the
@@ -137,7 +140,7 @@ def make_signal(
   in_range("drop_tol", drop_tol, 0, 1 if name == "accuracy" else float("inf"))
   if higher_is_better is None:
     higher_is_better = name != "loss"
-  return Signal(name, higher_is_better)
+  return Signal(name, higher_is_better, of)
 
 
 def lowered_best(
@@ -182,11 +185,18 @@ def guarded(init: Callable[[], Any], update: Callable[..., Any]) -> Controller:
 
   Source: ours.
   """
-  parameters = list(inspect.signature(update).parameters.values())[1:]
+  first, *parameters = inspect.signature(update).parameters.values()
   takes_all = any(p.kind is p.VAR_KEYWORD for p in parameters)
-  named = [p for p in parameters if p.kind is not p.VAR_KEYWORD]
+  named = [
+    p for p in parameters if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)
+  ]
 
-  def guarded_update(state: Any, **signals: Any) -> Any:
+  def guarded_init() -> Any:
+    return jax.tree.map(
+      lambda x: x if isinstance(x, jax.Array) else jnp.asarray(x), init()
+    )
+
+  def guarded_update(state: Any, /, **signals: Any) -> Any:
     for parameter in named:
       if parameter.default is parameter.empty:
         Signal(parameter.name, True).read(signals)
@@ -195,14 +205,28 @@ def guarded(init: Callable[[], Any], update: Callable[..., Any]) -> Controller:
     finite = jnp.array(True)
     for leaf in jax.tree.leaves(watched):
       finite &= jnp.all(jnp.isfinite(jnp.asarray(leaf, jnp.float32)))
-    new = update(state, **(signals if takes_all else heard))
-    return jax.tree.map(
-      lambda new, old: jnp.where(finite, new, old).astype(old.dtype),
-      new,
-      state,
-    )
+    if takes_all:
+      # A signal may have the name that update gives the state.
+      heard = {name: signals[name] for name in signals if name != first.name}
+    new = update(state, **heard)
+    return _where(finite, new, state)
 
-  return Controller(init, guarded_update)
+  return Controller(guarded_init, guarded_update)
+
+
+def _where(finite: jax.Array, new: Any, old: Any) -> Any:
+  """The new state if ``finite``, with the shapes and dtypes of the old one."""
+
+  def choose(new: Any, old: jax.Array) -> jax.Array:
+    if jnp.shape(new) != old.shape:
+      raise ValueError(
+        f"a controller's state must keep its shapes, got {jnp.shape(new)} for"
+        f" {old.shape}: give init() a budget of the shape that update makes"
+      )
+    chosen = jnp.where(finite, new, old)
+    return chosen if chosen.dtype == old.dtype else chosen.astype(old.dtype)
+
+  return jax.tree.map(choose, new, old)
 
 
 def following(
@@ -218,13 +242,8 @@ def following(
     update: takes the state, the signal's value and all signals.
   """
 
-  def following_update(state: Any, **signals: Any) -> Any:
+  def following_update(state: Any, /, **signals: Any) -> Any:
     value = signal.read(signals)
-    finite = jnp.isfinite(value)
-    return jax.tree.map(
-      lambda new, old: jnp.where(finite, new, old),
-      update(state, value, signals),
-      state,
-    )
+    return _where(jnp.isfinite(value), update(state, value, signals), state)
 
   return Controller(init, following_update)

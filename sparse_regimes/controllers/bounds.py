@@ -1,6 +1,10 @@
 """The ranges that every strategy's budget arguments must keep."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
@@ -39,3 +43,19 @@ def check_budget(
       )
   in_range("tighten_pct", tighten_pct, 0, 1, below=True)
   in_range("decide_every", decide_every, 1, MAX_COUNT)
+
+
+def budgets(*given: ArrayLike | Sequence[float]) -> list[Any]:
+  """Budgets as numbers or arrays, and the first of them of the shape of all.
+
+  Example:
+    >>> [x.tolist() for x in budgets(1.0, (0.5, 0.1))]
+    [[1.0, 1.0], [0.5, 0.10000000149011612]]
+    >>> budgets(1.0, 0.5)
+    [1.0, 0.5]
+  """
+  known = [jnp.asarray(x, jnp.float32) if np.ndim(x) else x for x in given]
+  shape = np.broadcast_shapes(*(np.shape(x) for x in known))
+  if shape:
+    known[0] = jnp.broadcast_to(jnp.asarray(known[0], jnp.float32), shape)
+  return known

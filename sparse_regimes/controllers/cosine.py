@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from sparse_regimes.controllers.base import Controller, guarded
-from sparse_regimes.controllers.bounds import MAX_COUNT, check_budget
+from sparse_regimes.controllers.bounds import MAX_COUNT, budgets, check_budget
 from sparse_regimes.errors import in_range
 
 
@@ -63,6 +63,7 @@ def cosine(
 
   Source: ours.
   """
+  keep_max, keep_min = budgets(keep_max, keep_min)
   check_budget(keep_max, keep_min, keep_max, 0.0, decide_every)
   in_range("period", period, 2, MAX_COUNT)
 

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from sparse_regimes.controllers.base import Controller, guarded
-from sparse_regimes.controllers.bounds import MAX_COUNT, check_budget
+from sparse_regimes.controllers.bounds import MAX_COUNT, budgets, check_budget
 from sparse_regimes.errors import in_range
 
 
@@ -65,12 +65,14 @@ def random_ratio(
 
   Source: ours.
   """
+  keep_max, keep_min = budgets(keep_max, keep_min)
   check_budget(keep_max, keep_min, keep_max, 0.0, decide_every)
   in_range("keep_min", keep_min, 1e-6, 1)
   in_range("draw_seed", draw_seed, 0, MAX_COUNT)
   for quantile in quantiles:
     in_range("quantiles", quantile, keep_min, keep_max)
-  if len(quantiles) == 1 or list(quantiles) != sorted(quantiles):
+  is_known = not any(isinstance(q, jax.core.Tracer) for q in quantiles)
+  if len(quantiles) == 1 or (is_known and list(quantiles) != sorted(quantiles)):
     raise ValueError(
       f"quantiles must be at least two that do not fall, got {quantiles}"
     )
@@ -89,7 +91,7 @@ def random_ratio(
       levels = jnp.linspace(0.0, 1.0, len(quantiles))
       drawn = jnp.interp(u, levels, jnp.array(quantiles, jnp.float32))
     else:
-      low, high = math.log(keep_min), math.log(keep_max)
+      low, high = _log(keep_min), _log(keep_max)
       drawn = jnp.exp(low + (high - low) * u)
     return RandomRatioState(
       keep_ratio=jnp.where(
@@ -99,3 +101,9 @@ def random_ratio(
     )
 
   return guarded(init, update)
+
+
+def _log(budget: Any) -> Any:
+  return (
+    math.log(budget) if isinstance(budget, (int, float)) else jnp.log(budget)
+  )

@@ -98,4 +98,4 @@ def shuffled(
       num_batches=num_batches,
     )
 
-  return following(init, make_signal(signal, None, 0.0), update)
+  return following(init, make_signal("shuffled", signal, None, 0.0), update)

@@ -11,7 +11,7 @@ from sparse_regimes.controllers.base import (
   lowered_best,
   make_signal,
 )
-from sparse_regimes.controllers.bounds import MAX_COUNT, check_budget
+from sparse_regimes.controllers.bounds import MAX_COUNT, budgets, check_budget
 from sparse_regimes.errors import in_range
 
 # A relaxation grows with the drop, up to this many relax_steps.
@@ -109,9 +109,12 @@ def strategy1(
   Source: Wang, "Joint Training Across Multiple Activation Sparsity Regimes",
     arXiv 2603.03131, as its released program has it.
   """
+  keep_init, keep_min, keep_max, tighten_pct = budgets(
+    keep_init, keep_min, keep_max, tighten_pct
+  )
   check_budget(keep_init, keep_min, keep_max, tighten_pct, decide_every)
   in_range("ema_beta", ema_beta, 0, 1, below=True)
-  follows = make_signal(signal, higher_is_better, drop_tol)
+  follows = make_signal("strategy1", signal, higher_is_better, drop_tol)
   in_range("best_decay", best_decay, 0, 1)
   in_range("relax_step", relax_step, 0)
   in_range("relax_gain", relax_gain, 0)

@@ -11,7 +11,7 @@ from sparse_regimes.controllers.base import (
   lowered_best,
   make_signal,
 )
-from sparse_regimes.controllers.bounds import MAX_COUNT, check_budget
+from sparse_regimes.controllers.bounds import MAX_COUNT, budgets, check_budget
 from sparse_regimes.errors import in_range
 
 
@@ -22,7 +22,8 @@ class Strategy2State(NamedTuple):
     keep_ratio: the budget in force; ``[num_sites]`` where it began so.
     ema: moving average of the signal, a batch's accuracy.
     best_ema: the best ``ema`` so far.
-    waiting: decisions in a row with a drop beyond tolerance, int32.
+    waiting: decisions in a row with a drop beyond tolerance, int32, of the
+      shape of ``keep_ratio``.
     num_batches: batches seen, int32.
   """
 
@@ -98,9 +99,12 @@ def strategy2(
 
   Source: ours, in the spirit of Wang, arXiv 2603.03131.
   """
+  keep_init, keep_min, keep_max, tighten_pct = budgets(
+    keep_init, keep_min, keep_max, tighten_pct
+  )
   check_budget(keep_init, keep_min, keep_max, tighten_pct, decide_every)
   in_range("ema_beta", ema_beta, 0, 1, below=True)
-  follows = make_signal(signal, higher_is_better, drop_tol)
+  follows = make_signal("strategy2", signal, higher_is_better, drop_tol)
   in_range("best_decay", best_decay, 0, 1)
   in_range("patience", patience, 1, MAX_COUNT)
 
@@ -109,7 +113,7 @@ def strategy2(
       keep_ratio=jnp.array(keep_init, jnp.float32),
       ema=jnp.zeros((), jnp.float32),
       best_ema=jnp.zeros((), jnp.float32),
-      waiting=jnp.zeros((), jnp.int32),
+      waiting=jnp.zeros(jnp.shape(keep_init), jnp.int32),
       num_batches=jnp.zeros((), jnp.int32),
     )
 

@@ -99,7 +99,7 @@ def watched(
   Source: ours.
   """
   in_range("patience", patience, 1, MAX_COUNT)
-  follows = make_signal(signal, higher_is_better, drop_tol)
+  follows = make_signal("watched", signal, higher_is_better, drop_tol)
   in_range("ema_beta", ema_beta, 0, 1, below=True)
 
   def init() -> WatchedState:

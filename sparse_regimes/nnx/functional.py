@@ -152,8 +152,8 @@ def _streams(
 
 
 def _by_site(counted: Mapping[Any, Any]) -> dict[str, jax.Array]:
-  """Nonzero fractions by the path of their module."""
+  """Nonzero fractions by the path of a module; the mean of its calls."""
   return {
-    "/".join(map(str, path[:-1])): jnp.mean(variable.get_value())
+    "/".join(map(str, path[:-1])): jnp.mean(jnp.stack(variable.get_value()))
     for path, variable in counted.items()
   }

@@ -80,5 +80,7 @@ class SparseActivation(nnx.Module):
       implementation=self.implementation,
     )
     if self.counts_nonzero:
-      self.nonzero = nnx.Intermediate(nonzero_fraction(y))
+      earlier = getattr(self, "nonzero", None)
+      before = () if earlier is None else earlier.get_value()
+      self.nonzero = nnx.Intermediate((*before, nonzero_fraction(y)))
     return y

@@ -194,3 +194,65 @@ def test_a_constant_budget_for_each_site():
   np.testing.assert_allclose(state.keep_ratio, [0.5, 0.1])
   with pytest.raises(ValueError, match=r"keep_ratio must be in \[0, 1\]"):
     controllers.constant((0.5, 3.0))
+
+
+@pytest.mark.parametrize(
+  "make",
+  [
+    lambda b: controllers.strategy1(keep_init=b, decide_every=1),
+    lambda b: controllers.strategy1(keep_init=1.0, keep_min=b, decide_every=1),
+    lambda b: controllers.strategy2(keep_init=b, decide_every=1),
+    lambda b: controllers.strategy2(keep_max=1.0, keep_min=b, decide_every=1),
+    lambda b: controllers.cosine(keep_min=b, decide_every=1),
+    lambda b: controllers.random_ratio(keep_min=b),
+    lambda b: controllers.watched(controllers.strategy2(keep_init=b)),
+  ],
+)
+@pytest.mark.parametrize("given", [(0.5, 0.1), np.array([0.5, 0.1])])
+def test_budgets_by_site_keep_their_shapes(make, given):
+  controller = make(given)
+  state = controller.init()
+  assert state.keep_ratio.shape == (2,)
+  after = controller.update(state, accuracy=0.5)
+  chex.assert_trees_all_equal_shapes_and_dtypes(after, state)
+
+
+def test_random_budgets_with_traced_numbers():
+  def draw(keep_min, quantiles):
+    budgets = [
+      controllers.random_ratio(keep_min=keep_min),
+      controllers.random_ratio(keep_min=0.0001, quantiles=tuple(quantiles)),
+    ]
+    return [c.update(c.init(), loss=1.0).keep_ratio for c in budgets]
+
+  first, second = jax.jit(draw)(0.1, jnp.array([0.2, 0.6]))
+  expected = draw(0.1, [0.2, 0.6])
+  np.testing.assert_allclose([first, second], expected, rtol=1e-5)
+
+
+def test_guarded_takes_any_state():
+  class Drawing(NamedTuple):
+    keep_ratio: jax.Array
+    key: jax.Array
+
+  controller = controllers.guarded(
+    lambda: Drawing(0.5, jax.random.key(0)),
+    lambda state, *args, **signals: Drawing(
+      jax.random.uniform(state.key), jax.random.split(state.key)[0]
+    ),
+  )
+  state = controller.init()
+  after = controller.update(state, loss=1.0, state=2.0)
+  assert after.keep_ratio != state.keep_ratio
+  same = controller.update(state, loss=jnp.nan)
+  assert jnp.all(same.key == state.key)
+  growing = guarded(lambda state, *, loss: Budget(jnp.ones(2), state.steps))
+  with pytest.raises(ValueError, match=r"must keep its shapes, got \(2,\) for"):
+    growing.update(growing.init(), loss=1.0)
+
+
+def test_it_says_whose_signal_is_missing():
+  controller = controllers.shuffled(by := controllers.strategy2(), window=3)
+  for of, one in (("shuffled", controller), ("strategy2", by)):
+    with pytest.raises(ValueError, match=f"{of}'s signal 'accuracy' did not"):
+      one.update(one.init(), loss=1.0)
