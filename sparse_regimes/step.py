@@ -83,7 +83,7 @@ def make_step(
     >>> def loss_fn(params, model_state, batch, *, keep_ratio, rng):
     ...   hidden = sr.sparse_activation(batch["x"] @ params["a"], keep_ratio)
     ...   return jnp.mean(jnp.abs(hidden @ params["b"] - batch["y"])), {}
-    >>> tx = optax.adam(0.1)
+    >>> tx = optax.sgd(0.1)
     >>> controller = sr.controllers.strategy1(signal="loss", drop_tol=0.5)
     >>> state = TrainState.create(
     ...   {"params": {"a": jnp.ones((3, 8)), "b": jnp.ones((8, 1))}},
