@@ -329,13 +329,7 @@ def _mask(
   search = lax_top_k_mask
   if how == "xla":
     search = threshold_mask if break_zero_ties else threshold_mask_but_for_zeros
-  return lax.cond(
-    keep_ratio >= 1,
-    lambda scores, _: jnp.ones_like(scores, bool),
-    functools.partial(search_rows, search, axes=axes),
-    scores,
-    kept,
-  )
+  return search_rows(search, scores, kept, axes=axes, keep_all=keep_ratio >= 1)
 
 
 def _choose(

@@ -586,3 +586,22 @@ def test_floats_of_eight_bits(dtype):
       )
       assert np.count_nonzero(mask) == kept
       assert numbers[mask].min() >= numbers[~np.asarray(mask)].max()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+  "spec", [P(None, "a"), P("a"), P("a", None, "b"), P("a", "b")]
+)
+def test_vmap_on_a_mesh_of_explicit_axes(spec):
+  mesh = jax.make_mesh((4, 2), ("a", "b"))
+  x = jax.random.normal(KEY, (4, 8, 16))
+  ratios = jnp.array([0.1, 0.5, 0.7, 1.0])
+  for f, arguments in (
+    (jax.vmap(sparse_activation), (ratios,)),
+    (jax.vmap(lambda x: sparse_activation(x, 0.3)), ()),
+  ):
+    if arguments and spec[0] is not None:
+      continue  # a ratio for each of split examples is split itself
+    expected = jax.jit(f)(x, *arguments)
+    split = jax.device_put(x, NamedSharding(mesh, spec))
+    np.testing.assert_array_equal(jax.jit(f)(split, *arguments), expected)

@@ -27,6 +27,7 @@ def search_rows(
   num_kept: jax.Array,
   *,
   axes: tuple[int, ...],
+  keep_all: jax.Array | None = None,
 ) -> jax.Array:
   """Marks the ``num_kept`` largest over ``axes``, split as ``scores`` is.
 
@@ -43,6 +44,7 @@ def search_rows(
     scores: any shape, at least one entry.
     num_kept: int32 scalar, at least 1, at most the size of ``axes``.
     axes: sorted, non-negative.
+    keep_all: bool scalar; if true nothing is searched.
 
   Returns:
     bool, the shape of ``scores``.
@@ -50,13 +52,24 @@ def search_rows(
   last = tuple(range(scores.ndim - len(axes), scores.ndim))
   split = _explicit_sharding(scores)
 
-  def mask_of(scores: jax.Array, num_kept: jax.Array) -> jax.Array:
+  def search_all(scores: jax.Array, num_kept: jax.Array) -> jax.Array:
     moved = jnp.moveaxis(scores, axes, last)
     lead = moved.shape[: -len(axes)]
     by_row = _by_row(search, len(lead), len(axes), _row_axes(split, axes))
     budgets = vary(jnp.broadcast_to(num_kept, lead), varying_axes(scores))
     mask = by_row(moved, budgets)
     return jnp.moveaxis(mask, last, axes)
+
+  def mask_of(scores: jax.Array, num_kept: jax.Array, *all: Any) -> jax.Array:
+    if not all:
+      return search_all(scores, num_kept)
+    return lax.cond(
+      all[0],
+      lambda scores, _: jnp.ones_like(scores, bool),
+      search_all,
+      scores,
+      num_kept,
+    )
 
   if split is not None:
     types = zip(split.mesh.axis_names, split.mesh.axis_types, strict=True)
@@ -65,7 +78,7 @@ def search_rows(
       axes=tuple(n for n, kind in types if kind == AxisType.Explicit),
       out_sharding=split,
     )
-  return mask_of(scores, num_kept)
+  return mask_of(scores, num_kept, *([] if keep_all is None else [keep_all]))
 
 
 @functools.cache
@@ -125,14 +138,18 @@ def _on_each_device(
   if not axes or rows.shape[0] % math.prod(mesh.shape[a] for a in axes):
     return search(scores, num_kept)
   spec = PartitionSpec(axes)
-  mask = jax.shard_map(
+  on_each = jax.shard_map(
     search,
     in_specs=(spec, spec),
     out_specs=spec,
     # A loop's constants do not say over which axes they vary.
     check_vma=False,
-  )(rows, budgets[:, 0])
-  return mask.reshape(scores.shape)
+  )
+  try:
+    return on_each(rows, budgets[:, 0]).reshape(scores.shape)
+  except ValueError:
+    # A vmap has taken the axis, which no public name tells.
+    return search(scores, num_kept)
 
 
 def as_rows(scores: jax.Array, num_kept: jax.Array) -> tuple[jax.Array, ...]:
