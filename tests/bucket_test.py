@@ -27,6 +27,7 @@ class Bucket(MemoryFileSystem):
   store: dict = {}  # noqa: RUF012  # as the class above has it
 
 
+@pytest.mark.slow
 def test_a_run_s_files_are_objects(bucket):
   workdir, config = bucket / "runs" / "a", configs.load("smoke")
   check_workdir(workdir, config)

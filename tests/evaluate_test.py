@@ -13,6 +13,7 @@ IMAGES = RNG.integers(0, 256, (23, 4, 4, 3), np.uint8)
 LABELS = RNG.integers(0, 10, 23).astype(np.int32)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("num_devices", [1, 8])
 @pytest.mark.parametrize("batch_size", [1, 8, 23, 100])
 def test_every_image_counts_once_whatever_the_batch(batch_size, num_devices):

@@ -83,6 +83,7 @@ def test_the_budget_moves_in_the_language_model():
   assert low.keep_ratio < 1
 
 
+@pytest.mark.slow
 def test_the_language_model_does_not_see_the_future():
   """And would, if all positions shared a budget."""
   module = load(EXAMPLES / "language_model.py")

@@ -131,6 +131,7 @@ def test_a_finetuned_norm_keeps_its_bias_and_signs():
   np.testing.assert_array_equal(np.sign(after["scale"]), signs)
 
 
+@pytest.mark.slow
 def test_the_activation_is_mixed_by_training_steps():
   model = ResidualMLP(width=8, depth=1, activation="jsrelu", mix_steps=2)
   images = jax.random.normal(jax.random.key(0), (4, 2, 2, 3))

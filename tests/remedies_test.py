@@ -146,6 +146,7 @@ def test_the_whole_gradient_is_clipped():
   np.testing.assert_allclose(norm, 0.95, rtol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
   "override",
   [

@@ -115,6 +115,7 @@ def test_a_long_run_stays_below_three_megabytes(tmp_path):
   assert "more, in trace.json" in (workdir / "report.html").read_text()
 
 
+@pytest.mark.slow
 def test_a_run_without_a_reset_or_a_sweep_says_so(tmp_path):
   workdir = make_run(tmp_path)
   trace = read_trace(workdir)

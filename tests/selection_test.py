@@ -199,6 +199,7 @@ def test_one_compilation_serves_twenty_ratios(implementation):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
 def test_vmap_over_examples_and_over_ratios(implementation):
   def f(x, ratio):
@@ -241,6 +242,7 @@ def test_gradient_flows_through_kept_entries_only():
     chex.assert_numerical_grads(f, (x,), order=1, atol=1e-2, rtol=1e-2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
   "activation", ["relu", "jsrelu", "jsrelu_linear", "s_relu", "s_jsrelu"]
 )
@@ -472,6 +474,7 @@ def test_pmap_over_any_name(implementation):
   )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
 def test_rows_that_do_not_divide(implementation):
   rows = NamedSharding(jax.make_mesh((8,), ("a",), (AxisType.Auto,)), P("a"))

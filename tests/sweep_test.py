@@ -116,6 +116,7 @@ def test_calibration_error_of_known_predictions():
   assert error == pytest.approx(1 / (1 + np.exp(-1)) - 0.5, rel=1e-5)
 
 
+@pytest.mark.slow
 def test_files(tmp_path):
   *_, rows = swept([1.0, 0.1])
   folder = epath.Path(tmp_path)

@@ -151,6 +151,7 @@ def test_a_site_that_is_called_twice_is_named():
     analysis.probe(model.apply, variables, IMAGES, LABELS)
 
 
+@pytest.mark.slow
 def test_all_measures_of_a_transformer_are_numpy_s():
   model, variables, layers = probed("vit", 0.3)
   measured = jax.jit(

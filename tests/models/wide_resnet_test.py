@@ -73,6 +73,7 @@ def shapes(depth, widen, **arguments):
   )
 
 
+@pytest.mark.slow
 def test_the_papers_network():
   model = WideResNet(28, 4)
   variables = shapes(28, 4)
@@ -147,6 +148,7 @@ def test_initialisation_is_kaiming():
   assert not head["bias"].any()
 
 
+@pytest.mark.slow
 def test_one_trace_serves_twenty_ratios():
   model = WideResNet(10, 1)
   images = jax.random.normal(jax.random.key(0), (2, 8, 8, 3))
