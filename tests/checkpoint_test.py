@@ -133,6 +133,7 @@ def files_of(folder):
   return [p for p in folder.rglob("*") if p.is_file()]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
   "damage",
   [truncate, remove_one, remove_arrays, flip, change_journal, empty],

@@ -77,6 +77,7 @@ def promotion(config):
   return jax.numpy_dtype_promotion("strict" if strict else "standard")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SHIPPED)
 def test_its_step_can_be_traced(name):
   config = load(name)
