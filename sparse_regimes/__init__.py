@@ -11,17 +11,18 @@ from sparse_regimes import (
 )
 from sparse_regimes.classification import classification_loss
 from sparse_regimes.controllers import Controller
+from sparse_regimes.eval_step import make_eval_step
 from sparse_regimes.layers import SparseActivation
 from sparse_regimes.models.wide_resnet import WideResNet
 from sparse_regimes.selection import (
-  at_site,
   num_kept,
   sparse_activation,
   sparsify,
   topk_mask,
 )
+from sparse_regimes.sites import at_site
 from sparse_regimes.state import TrainState
-from sparse_regimes.step import make_eval_step, make_step, make_train_step
+from sparse_regimes.step import make_step, make_train_step
 
 __all__ = [
   "Controller",

@@ -15,7 +15,7 @@ from sparse_regimes.mesh import make_mesh
 from sparse_regimes.pace import format_seconds
 from sparse_regimes.past_run import load_config, load_run
 from sparse_regimes.report import write_report
-from sparse_regimes.selection import check_sites
+from sparse_regimes.sites import check_sites
 from sparse_regimes.sweep import make_sweep_step, sweep, write_sweep
 
 # Seconds from which a person wants to know how many are left.

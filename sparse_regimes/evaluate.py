@@ -8,9 +8,10 @@ import numpy as np
 from jax.sharding import Mesh
 from jax.typing import ArrayLike
 
+from sparse_regimes.classification import Batch
+from sparse_regimes.eval_step import EvalStep
 from sparse_regimes.mesh import over_batches, place
 from sparse_regimes.state import TrainState
-from sparse_regimes.step import Batch, EvalStep
 
 
 def make_batches(

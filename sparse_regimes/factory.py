@@ -22,7 +22,7 @@ from sparse_regimes.metrics import Arithmetic
 from sparse_regimes.models.residual_mlp import ResidualMLP
 from sparse_regimes.models.vision_transformer import VisionTransformer
 from sparse_regimes.models.wide_resnet import WideResNet
-from sparse_regimes.selection import check_sites
+from sparse_regimes.sites import check_sites
 from sparse_regimes.state import TrainState
 
 CONTROLLERS: dict[str, Callable[..., Controller]] = {

@@ -13,6 +13,7 @@ import numpy as np
 from etils import epath
 from jax.typing import ArrayLike
 
+from sparse_regimes.classification import Batch
 from sparse_regimes.errors import InputError
 from sparse_regimes.files import read_json, write
 from sparse_regimes.losses import cross_entropy
@@ -23,7 +24,6 @@ from sparse_regimes.metrics import (
 )
 from sparse_regimes.paths import by_path
 from sparse_regimes.state import TrainState
-from sparse_regimes.step import Batch
 
 SWEEP_FILE = "sweep.json"
 _MAX_BYTES = 1 << 26

@@ -26,6 +26,7 @@ from sparse_regimes.epoch import (
   train_epoch,
 )
 from sparse_regimes.errors import InputError
+from sparse_regimes.eval_step import make_eval_step
 from sparse_regimes.evaluate import evaluate, make_batches
 from sparse_regimes.files import write
 from sparse_regimes.journal import RECORD_NAMES, Journal, Record, finite
@@ -45,11 +46,7 @@ from sparse_regimes.pauses import Pauses
 from sparse_regimes.report import ENVIRONMENT_FILE, write_report
 from sparse_regimes.start_from import check_start, start_from
 from sparse_regimes.state import TrainState
-from sparse_regimes.step import (
-  make_eval_step,
-  make_train_call,
-  make_train_step,
-)
+from sparse_regimes.step import make_train_call, make_train_step
 from sparse_regimes.stopping import Stopped, StopSignals
 from sparse_regimes.trace import Trace
 from sparse_regimes.workdir import open_workdir

@@ -6,7 +6,7 @@ from pathlib import Path
 PACKAGE = Path(__file__).parent.parent / "sparse_regimes"
 
 ROWS = [
-  ["errors", "manual_axes"],
+  ["errors", "manual_axes", "sites"],
   [
     "activations",
     "pace",
@@ -32,7 +32,7 @@ ROWS = [
   ["layers", "mesh"],
   ["models", "analysis", "classification", "nnx"],
   ["state"],
-  ["step", "journal"],
+  ["step", "eval_step", "journal"],
   ["factory", "trace"],
   ["config", "checkpoint", "writers", "figures"],
   ["evaluate", "summary", "workdir", "pauses", "sweep", "measures"],

@@ -24,7 +24,8 @@ from sparse_regimes import (
 )
 from sparse_regimes.activations import ACTIVATIONS
 from sparse_regimes.kernels.sharding import DATA_AXIS
-from sparse_regimes.selection import IMPLEMENTATIONS, check_sites
+from sparse_regimes.selection import IMPLEMENTATIONS
+from sparse_regimes.sites import check_sites
 
 jitted_mask = jax.jit(topk_mask, static_argnames=("axis", "implementation"))
 jitted_activation = jax.jit(

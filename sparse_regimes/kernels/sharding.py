@@ -60,11 +60,13 @@ def search_rows(
     mask = by_row(moved, budgets)
     return jnp.moveaxis(mask, last, axes)
 
-  def mask_of(scores: jax.Array, num_kept: jax.Array, *all: Any) -> jax.Array:
-    if not all:
+  def mask_of(
+    scores: jax.Array, num_kept: jax.Array, *keep_all: jax.Array
+  ) -> jax.Array:
+    if not keep_all:
       return search_all(scores, num_kept)
     return lax.cond(
-      all[0],
+      keep_all[0],
       lambda scores, _: jnp.ones_like(scores, bool),
       search_all,
       scores,

@@ -14,10 +14,10 @@ from sparse_regimes.selection import (
   IMPLEMENTATIONS,
   SCORES,
   Axis,
-  at_site,
   check_scope,
   sparse_activation,
 )
+from sparse_regimes.sites import at_site
 
 
 class SparseActivation(nn.Module):

@@ -11,7 +11,7 @@ from jax.typing import ArrayLike
 from sparse_regimes.activations import Activation
 from sparse_regimes.errors import in_range
 from sparse_regimes.models.mlp_block import MLPBlock, check_mlp, mlp_arguments
-from sparse_regimes.selection import at_site, check_sites
+from sparse_regimes.sites import at_site, check_sites
 
 
 class ResidualMLP(nn.Module):

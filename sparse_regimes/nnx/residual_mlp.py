@@ -11,7 +11,7 @@ from sparse_regimes.activations import Activation
 from sparse_regimes.errors import in_range
 from sparse_regimes.metrics import nonzero_fraction
 from sparse_regimes.nnx.sparse_activation import SparseActivation
-from sparse_regimes.selection import at_site, check_sites
+from sparse_regimes.sites import at_site, check_sites
 
 
 class _Block(nnx.Module):
