@@ -12,10 +12,10 @@ from typing import Any
 
 from etils import epath
 
-from sparse_regimes import config as configs
 from sparse_regimes.errors import InputError
-from sparse_regimes.journal import read_records
-from sparse_regimes.workdir import (
+from sparse_regimes.runs import config as configs
+from sparse_regimes.runs.journal import read_records
+from sparse_regimes.runs.workdir import (
   CONFIG_FILE,
   check_same,
   check_workdir,

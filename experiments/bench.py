@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 import jax
 
-from sparse_regimes.pace import format_seconds
+from sparse_regimes.runs.pace import format_seconds
 
 RESULTS = Path(__file__).parent / "results"
 T = TypeVar("T")

@@ -20,8 +20,8 @@ from bench import counted, write_results
 from bench_step import make_call
 from etils import epath
 
-from sparse_regimes.checkpoint import Checkpoints
-from sparse_regimes.journal import Journal
+from sparse_regimes.runs.checkpoint import Checkpoints
+from sparse_regimes.runs.journal import Journal
 
 
 def main() -> None:

@@ -19,16 +19,11 @@ import jax
 import jax.numpy as jnp
 from bench import counted, interleaved_milliseconds, write_results
 
-from sparse_regimes import (
-  TrainState,
-  analysis,
-  controllers,
-  factory,
-  make_train_step,
-)
-from sparse_regimes import config as configs
+from sparse_regimes import TrainState, analysis, controllers, make_train_step
 from sparse_regimes.data.dataset import normalize
-from sparse_regimes.losses import cross_entropy
+from sparse_regimes.runs import config as configs
+from sparse_regimes.runs import factory
+from sparse_regimes.training.losses import cross_entropy
 
 BASES = {"vision_transformer": "cpu_vit", "residual_mlp": "mlp_vanilla"}
 # Each module alone, and all of them.

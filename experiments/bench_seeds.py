@@ -17,9 +17,10 @@ import jax.numpy as jnp
 from bench import counted, interleaved_milliseconds, write_results
 from ml_collections import ConfigDict
 
-from sparse_regimes import config as configs
-from sparse_regimes import factory, make_train_step
+from sparse_regimes import make_train_step
 from sparse_regimes.data.dataset import normalize
+from sparse_regimes.runs import config as configs
+from sparse_regimes.runs import factory
 
 _IMAGE_SHAPE = (32, 32, 3)
 

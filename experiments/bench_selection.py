@@ -20,8 +20,8 @@ from bench import counted, interleaved_milliseconds, write_results
 from jax import lax
 
 from sparse_regimes import num_kept, topk_mask
-from sparse_regimes.kernels.bits import ordered_bits
-from sparse_regimes.kernels.threshold import find_bounds, fold, search
+from sparse_regimes.masks.kernels.bits import ordered_bits
+from sparse_regimes.masks.kernels.threshold import find_bounds, fold, search
 
 ROWS, SIZE = 32, 65536
 RATIOS = (0.001, 0.037, 0.2, 0.5, 0.999)

@@ -17,7 +17,7 @@ from bench import counted, interleaved_milliseconds, write_results
 
 from sparse_regimes import TrainState, WideResNet, controllers, make_train_step
 from sparse_regimes.data.dataset import normalize
-from sparse_regimes.optimizer import sgd
+from sparse_regimes.training.optimizer import sgd
 
 
 def make_call(

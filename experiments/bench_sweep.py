@@ -23,11 +23,11 @@ from sparse_regimes import (
   controllers,
   make_eval_step,
 )
+from sparse_regimes.analysis.budget_sweep import make_sweep_step, sweep
 from sparse_regimes.data.dataset import normalize
-from sparse_regimes.evaluate import evaluate, make_batches
-from sparse_regimes.mesh import make_mesh
-from sparse_regimes.optimizer import sgd
-from sparse_regimes.sweep import make_sweep_step, sweep
+from sparse_regimes.runs.evaluate import evaluate, make_batches
+from sparse_regimes.runs.mesh import make_mesh
+from sparse_regimes.training.optimizer import sgd
 
 
 def main() -> None:

@@ -29,11 +29,11 @@ import numpy as np
 from bench import write_results
 from etils import epath
 
-from sparse_regimes import config as configs
-from sparse_regimes import factory
-from sparse_regimes.journal import RECORD_NAMES
-from sparse_regimes.pace import format_seconds
-from sparse_regimes.past_run import restore
+from sparse_regimes.runs import config as configs
+from sparse_regimes.runs import factory
+from sparse_regimes.runs.journal import RECORD_NAMES
+from sparse_regimes.runs.pace import format_seconds
+from sparse_regimes.runs.past_run import restore
 
 ROOT = Path(__file__).parent.parent
 STEPS_PER_EPOCH = 10

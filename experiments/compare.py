@@ -37,12 +37,12 @@ from etils import epath
 from paired import Estimate, estimate, sign_flip_p
 from run_queue import run_all
 
-from sparse_regimes import config as configs
-from sparse_regimes import figures
 from sparse_regimes.errors import InputError, one_of
 from sparse_regimes.files import write
-from sparse_regimes.page import Pictures, Pre, Table, Text, render
-from sparse_regimes.pictures import Figure, FigureCanvasAgg, plain
+from sparse_regimes.reports import figures
+from sparse_regimes.reports.page import Pictures, Pre, Table, Text, render
+from sparse_regimes.reports.pictures import Figure, FigureCanvasAgg, plain
+from sparse_regimes.runs import config as configs
 
 # Of a run, by what the table calls it.
 MEASURES: dict[str, Callable[[Mapping[str, Any]], float]] = {

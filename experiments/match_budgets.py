@@ -19,7 +19,7 @@ from etils import epath
 
 from sparse_regimes.errors import InputError
 from sparse_regimes.files import write
-from sparse_regimes.trace import read_trace
+from sparse_regimes.runs.trace import read_trace
 
 
 def budgets(workdirs: Sequence[Path]) -> tuple[list[list[str]], np.ndarray]:

@@ -27,11 +27,11 @@ from command import Parser, check_minutes, exit_code, markdown, state, typed
 from etils import epath
 from run_queue import run_all
 
-from sparse_regimes import config as configs
 from sparse_regimes.files import write
-from sparse_regimes.journal import read_records
-from sparse_regimes.pace import format_seconds
-from sparse_regimes.workdir import FREE
+from sparse_regimes.runs import config as configs
+from sparse_regimes.runs.journal import read_records
+from sparse_regimes.runs.pace import format_seconds
+from sparse_regimes.runs.workdir import FREE
 
 # Test accuracy at the end of the paper's single runs.
 PAPER = {"wrn_dense": 0.869, "wrn_strategy1": 0.8797, "wrn_strategy2": 0.8802}

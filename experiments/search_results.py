@@ -8,11 +8,11 @@ from command import csv_text
 from etils import epath
 from optuna.trial import FrozenTrial, TrialState
 
-from sparse_regimes import config as configs
-from sparse_regimes import figures
 from sparse_regimes.files import write
-from sparse_regimes.page import Pictures, Pre, Table, Text, render
-from sparse_regimes.pictures import Figure, FigureCanvasAgg, plain
+from sparse_regimes.reports import figures
+from sparse_regimes.reports.page import Pictures, Pre, Table, Text, render
+from sparse_regimes.reports.pictures import Figure, FigureCanvasAgg, plain
+from sparse_regimes.runs import config as configs
 
 
 def finished(study: optuna.Study) -> list[FrozenTrial]:

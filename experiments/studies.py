@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from paired import estimate, sign_flip_p
 
-from sparse_regimes import figures
-from sparse_regimes.pictures import Axes, colormaps
+from sparse_regimes.reports import figures
+from sparse_regimes.reports.pictures import Axes, colormaps
 
 
 def _modules(config: str) -> dict[str, str]:

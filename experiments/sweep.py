@@ -44,12 +44,12 @@ from run_queue import (
 )
 from search_results import finished, write_results
 
-from sparse_regimes import config as configs
 from sparse_regimes.errors import InputError
 from sparse_regimes.files import lock
-from sparse_regimes.journal import read_records
-from sparse_regimes.pace import format_seconds
-from sparse_regimes.workdir import FREE
+from sparse_regimes.runs import config as configs
+from sparse_regimes.runs.journal import read_records
+from sparse_regimes.runs.pace import format_seconds
+from sparse_regimes.runs.workdir import FREE
 
 FOLDER = "folder"
 _RANGE = re.compile(r"([\w.]+):([^:]+):([^:]+?)(:log)?")

@@ -27,7 +27,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from sparse_regimes import TrainState, WideResNet, controllers, make_train_step
 from sparse_regimes.data.dataset import normalize
-from sparse_regimes.optimizer import sgd
+from sparse_regimes.training.optimizer import sgd
 
 COLLECTIVE = re.compile(
   r" (all-reduce|all-gather|all-to-all|reduce-scatter|collective-permute)"

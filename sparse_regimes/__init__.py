@@ -1,28 +1,22 @@
 """One network, trained across many activation-sparsity budgets."""
 
-from sparse_regimes import (
-  activations,
-  analysis,
-  controllers,
-  layers,
-  models,
-  nnx,
-  projections,
-)
-from sparse_regimes.classification import classification_loss
+from sparse_regimes import analysis, controllers, layers, models, nnx
 from sparse_regimes.controllers import Controller
-from sparse_regimes.eval_step import make_eval_step
 from sparse_regimes.layers import SparseActivation
-from sparse_regimes.models.wide_resnet import WideResNet
-from sparse_regimes.selection import (
+from sparse_regimes.masks import activations
+from sparse_regimes.masks.selection import (
   num_kept,
   sparse_activation,
   sparsify,
   topk_mask,
 )
-from sparse_regimes.sites import at_site
-from sparse_regimes.state import TrainState
-from sparse_regimes.step import make_step, make_train_step
+from sparse_regimes.masks.sites import at_site
+from sparse_regimes.models.wide_resnet import WideResNet
+from sparse_regimes.training import projections
+from sparse_regimes.training.classification import classification_loss
+from sparse_regimes.training.eval_step import make_eval_step
+from sparse_regimes.training.state import TrainState
+from sparse_regimes.training.step import make_step, make_train_step
 
 __all__ = [
   "Controller",

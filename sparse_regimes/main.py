@@ -12,17 +12,17 @@ import jax
 from absl import logging
 from etils import epath
 
-from sparse_regimes import config as configs
-from sparse_regimes import processes
-from sparse_regimes.budgets import sweep_runs
+from sparse_regimes.commands.evaluate import sweep_runs
+from sparse_regimes.commands.measure import measure_run
+from sparse_regimes.commands.train import NotFinite, train
 from sparse_regimes.errors import InputError
 from sparse_regimes.files import expanded, is_remote
-from sparse_regimes.over_epochs import measure_run
-from sparse_regimes.report import write_report
-from sparse_regimes.stopping import Stopped
-from sparse_regimes.summary import describe_summary
-from sparse_regimes.train import NotFinite, train
-from sparse_regimes.workdir import (
+from sparse_regimes.reports.run_page import write_report
+from sparse_regimes.runs import config as configs
+from sparse_regimes.runs import processes
+from sparse_regimes.runs.stopping import Stopped
+from sparse_regimes.runs.summary import describe_summary
+from sparse_regimes.runs.workdir import (
   check_workdir,
   free_workdir,
   fresh_workdir,

@@ -20,9 +20,9 @@ from command import exit_code
 from etils import epath
 from running import ROOT, TINY_RUN
 
-from sparse_regimes import config as configs
 from sparse_regimes.errors import InputError
-from sparse_regimes.workdir import open_workdir
+from sparse_regimes.runs import config as configs
+from sparse_regimes.runs.workdir import open_workdir
 
 SCRIPT = ROOT / "experiments" / "compare.py"
 SMALL = (

@@ -8,10 +8,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from sparse_regimes import config as configs
-from sparse_regimes import factory, make_train_step
+from sparse_regimes import make_train_step
 from sparse_regimes.data import mini
 from sparse_regimes.data.dataset import normalize
+from sparse_regimes.runs import config as configs
+from sparse_regimes.runs import factory
 
 SHIPPED = configs.shipped_configs()
 

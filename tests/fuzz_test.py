@@ -18,11 +18,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from journal_test import full_journal, record
 
-from sparse_regimes import config as configs
-from sparse_regimes import past_run
 from sparse_regimes.errors import InputError
-from sparse_regimes.journal import Journal, _checksum, read_records
-from sparse_regimes.trace import Trace, read_trace
+from sparse_regimes.runs import config as configs
+from sparse_regimes.runs import past_run
+from sparse_regimes.runs.journal import Journal, _checksum, read_records
+from sparse_regimes.runs.trace import Trace, read_trace
 
 
 def check_line(error):

@@ -8,7 +8,7 @@ import numpy as np
 from command import exit_code
 
 from sparse_regimes import controllers
-from sparse_regimes.cycles import Budget
+from sparse_regimes.runs.cycles import Budget
 
 
 def test_the_control_has_the_budgets_of_the_runs(monkeypatch, tmp_path, capsys):

@@ -11,7 +11,7 @@ import studies
 from command import markdown
 from paired import estimate, sign_flip_p
 
-from sparse_regimes import config as configs
+from sparse_regimes.runs import config as configs
 
 RESULTS = Path(__file__).parent.parent / "experiments" / "results"
 

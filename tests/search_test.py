@@ -21,8 +21,8 @@ from etils import epath
 from optuna.trial import TrialState
 from running import ROOT, TINY_RUN
 
-from sparse_regimes import config as configs
-from sparse_regimes.train import NotFinite, train
+from sparse_regimes.commands.train import NotFinite, train
+from sparse_regimes.runs import config as configs
 
 FIELDS = "controller.tighten_pct:0.01:0.5:log,controller.decide_every:1:4"
 SMALL = (

@@ -56,7 +56,7 @@ def measure_layer(
   Args:
     layer: of :func:`probe`.
     flat: where its activation is flat, see
-      :func:`sparse_regimes.activations.flat_part`.
+      :func:`sparse_regimes.masks.activations.flat_part`.
 
   Returns:
     :class:`Measures`.

@@ -8,8 +8,8 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from sparse_regimes.layers.taps import PERTURBATIONS, VALUES
-from sparse_regimes.losses import cross_entropy
-from sparse_regimes.paths import by_path
+from sparse_regimes.training.losses import cross_entropy
+from sparse_regimes.tree import by_path
 
 
 class Layer(NamedTuple):

@@ -6,8 +6,8 @@ import jax
 import jax.numpy as jnp
 
 from sparse_regimes.errors import in_range
-from sparse_regimes.losses import cross_entropy
-from sparse_regimes.metrics import is_correct
+from sparse_regimes.training.losses import cross_entropy
+from sparse_regimes.training.metrics import is_correct
 
 Classify = Callable[[jax.Array], jax.Array]
 

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from sparse_regimes.errors import in_range
-from sparse_regimes.paths import by_path
+from sparse_regimes.tree import by_path
 
 # Flax's names in an attention.
 _PER_HEAD = ("query", "key", "value")

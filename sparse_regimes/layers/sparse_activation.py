@@ -6,18 +6,18 @@ import jax
 from flax import linen as nn
 from jax.typing import ArrayLike
 
-from sparse_regimes.activations import Activation, get_activation
 from sparse_regimes.errors import one_of
 from sparse_regimes.layers.taps import tap
-from sparse_regimes.metrics import site_sums
-from sparse_regimes.selection import (
+from sparse_regimes.masks.activations import Activation, get_activation
+from sparse_regimes.masks.selection import (
   IMPLEMENTATIONS,
   SCORES,
   Axis,
   check_scope,
   sparse_activation,
 )
-from sparse_regimes.sites import at_site
+from sparse_regimes.masks.sites import at_site
+from sparse_regimes.training.metrics import site_sums
 
 
 class SparseActivation(nn.Module):
@@ -35,7 +35,7 @@ class SparseActivation(nn.Module):
       ``keep_ratio`` is a vector with an entry a site.
 
   With the collection ``intermediates`` mutable it stores a
-  :class:`sparse_regimes.metrics.SiteSums` under ``site``.
+  :class:`sparse_regimes.training.metrics.SiteSums` under ``site``.
 
   Example:
     >>> import jax.numpy as jnp

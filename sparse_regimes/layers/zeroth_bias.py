@@ -16,7 +16,7 @@ class ZerothBias(nn.Module):
 
   Put it after the norm before an MLP, so that the first linear's input has as
   many degrees of freedom as there are positions. After every update D is
-  projected: :func:`sparse_regimes.projections.zeroth_bias`.
+  projected: :func:`sparse_regimes.training.projections.zeroth_bias`.
 
   Attributes:
     max_length: positions there are biases for; None is those of the first

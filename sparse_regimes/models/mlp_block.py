@@ -9,12 +9,6 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jax.typing import ArrayLike
 
-from sparse_regimes.activations import (
-  Activation,
-  get_activation,
-  mixed_activation,
-  shifted,
-)
 from sparse_regimes.errors import in_range, one_of
 from sparse_regimes.layers import (
   RestrictedLayerNorm,
@@ -23,8 +17,14 @@ from sparse_regimes.layers import (
   ZerothBias,
   tap,
 )
-from sparse_regimes.metrics import nonzero_fraction
-from sparse_regimes.selection import IMPLEMENTATIONS, SCORES, check_scope
+from sparse_regimes.masks.activations import (
+  Activation,
+  get_activation,
+  mixed_activation,
+  shifted,
+)
+from sparse_regimes.masks.selection import IMPLEMENTATIONS, SCORES, check_scope
+from sparse_regimes.training.metrics import nonzero_fraction
 
 ZEROTH_BIASES = ("none", "input", "output")
 MLP_NORMS = ("ln", "restricted", "restricted_finetune")

@@ -8,10 +8,10 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jax.typing import ArrayLike
 
-from sparse_regimes.activations import Activation
 from sparse_regimes.errors import in_range
+from sparse_regimes.masks.activations import Activation
+from sparse_regimes.masks.sites import at_site, check_sites
 from sparse_regimes.models.mlp_block import MLPBlock, check_mlp, mlp_arguments
-from sparse_regimes.sites import at_site, check_sites
 
 
 class ResidualMLP(nn.Module):
@@ -103,7 +103,7 @@ class ResidualMLP(nn.Module):
 
   @property
   def restricted_scales(self) -> tuple[str, ...]:
-    """Paths for :func:`sparse_regimes.projections.restricted_scale`."""
+    """Paths for :func:`sparse_regimes.training.projections.restricted_scale`."""
     if self.norm == "ln":
       return ()
     return tuple(f"block{i}/norm/scale" for i in range(self.depth))

@@ -4,17 +4,17 @@ import jax
 from flax import nnx
 from jax.typing import ArrayLike
 
-from sparse_regimes.activations import Activation, get_activation
 from sparse_regimes.errors import one_of
-from sparse_regimes.metrics import nonzero_fraction
-from sparse_regimes.selection import (
+from sparse_regimes.masks.activations import Activation, get_activation
+from sparse_regimes.masks.selection import (
   IMPLEMENTATIONS,
   SCORES,
   Axis,
   check_scope,
   sparse_activation,
 )
-from sparse_regimes.sites import at_site
+from sparse_regimes.masks.sites import at_site
+from sparse_regimes.training.metrics import nonzero_fraction
 
 
 class SparseActivation(nnx.Module):

@@ -9,10 +9,10 @@ from tiny import init
 
 from sparse_regimes import SparseActivation, WideResNet, analysis
 from sparse_regimes.layers import sparse_activation
-from sparse_regimes.losses import cross_entropy
 from sparse_regimes.models import mlp_block
 from sparse_regimes.models.residual_mlp import ResidualMLP
 from sparse_regimes.models.vision_transformer import VisionTransformer
+from sparse_regimes.training.losses import cross_entropy
 
 KEY = jax.random.key(0)
 IMAGES = jax.random.normal(jax.random.key(1), (3, 8, 8, 3))

@@ -7,8 +7,8 @@ from tiny import apply, init
 
 from sparse_regimes import WideResNet
 from sparse_regimes.data.dataset import normalize
-from sparse_regimes.losses import cross_entropy
 from sparse_regimes.models.wide_resnet import from_reference
+from sparse_regimes.training.losses import cross_entropy
 
 # Variant of parity/wrn.npz -> arguments of the model.
 VARIANTS = {

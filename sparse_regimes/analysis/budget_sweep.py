@@ -1,0 +1,208 @@
+"""One checkpoint at many budgets: the budget sweep."""
+
+import csv
+import io
+import json
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from etils import epath
+from jax.typing import ArrayLike
+
+from sparse_regimes.errors import InputError
+from sparse_regimes.files import read_json, write
+from sparse_regimes.training.classification import Batch
+from sparse_regimes.training.losses import cross_entropy
+from sparse_regimes.training.metrics import (
+  calibration_error,
+  calibration_sums,
+  is_correct,
+)
+from sparse_regimes.training.state import TrainState
+from sparse_regimes.tree import by_path
+
+SWEEP_FILE = "sweep.json"
+_MAX_BYTES = 1 << 26
+# Of a row, in the order of the table; those after ``SITES`` are lists by site.
+TOTALS = ("keep_ratio", "accuracy", "loss", "calibration_error", "nonzero")
+SITES = ("site_nonzero", "site_threshold", "site_kept_mass", "site_dead")
+
+
+def make_sweep_step(
+  apply_fn: Callable[..., Any],
+  *,
+  preprocess: Callable[[jax.Array], jax.Array] = lambda images: images,
+) -> Callable[[TrainState, Batch, jax.Array], dict[str, Any]]:
+  """A jitted evaluation that also looks at every site.
+
+  Args:
+    apply_fn: ``apply`` of a Linen module whose masks are
+      :class:`sparse_regimes.SparseActivation`.
+    preprocess: applied to ``batch["images"]`` inside the step.
+
+  Returns:
+    ``sweep_step(state, batch, keep_ratio) -> sums`` over the batch; one
+    compilation for every keep ratio.
+  """
+
+  @jax.jit
+  def sweep_step(
+    state: TrainState, batch: Batch, keep_ratio: jax.Array
+  ) -> dict[str, Any]:
+    (logits, stats), collected = apply_fn(
+      state.variables,
+      preprocess(batch["images"]),
+      keep_ratio,
+      train=False,
+      mutable=["intermediates"],
+    )
+    labels = batch["labels"]
+    return {
+      "count": jnp.array(labels.shape[0], jnp.int32),
+      "loss": jnp.sum(cross_entropy(logits, labels)),
+      "correct": jnp.sum(is_correct(logits, labels), dtype=jnp.int32),
+      "calibration": calibration_sums(logits, labels),
+      "nonzero": stats * labels.shape[0],
+      "sites": collected["intermediates"],
+    }
+
+  return sweep_step
+
+
+def sweep(
+  sweep_step: Callable[..., Any],
+  state: TrainState,
+  batches: Sequence[Batch],
+  keep_ratios: Sequence[ArrayLike | Sequence[float]],
+  on_ratio: Callable[[dict[str, Any]], None] = lambda row: None,
+) -> list[dict[str, Any]]:
+  """Evaluates a state at each budget.
+
+  Args:
+    sweep_step: of :func:`make_sweep_step`.
+    state: its variables are evaluated.
+    batches: of :func:`sparse_regimes.runs.evaluate.make_batches`.
+    keep_ratios: each in ``[0, 1]``, a scalar or one a site.
+    on_ratio: called with every row as soon as it is there.
+
+  Returns:
+    A row a ratio: the names of ``TOTALS``, of which ``keep_ratio`` is the mean
+    over sites (``site_keep_ratio`` then has each), and lists over sites from
+    input to output: nonzero fraction, mean threshold (the lowest score of what
+    is kept and not zero), the share of the dense activations' mass that is
+    kept, the share of channels that no image activates.
+  """
+  rows = []
+  for keep_ratio in keep_ratios:
+    ratio = jnp.asarray(keep_ratio, jnp.float32)
+    sums: dict[str, Any] | None = None
+    for batch in batches:
+      new = sweep_step(state, batch, ratio)
+      sums = new if sums is None else _add(sums, new)
+    rows.append(_row(keep_ratio, jax.device_get(sums)))
+    on_ratio(rows[-1])
+  return rows
+
+
+@jax.jit
+def _add(a: dict[str, Any], b: dict[str, Any]) -> dict[str, Any]:
+  return jax.tree.map(lambda x, y: x | y if x.dtype == bool else x + y, a, b)
+
+
+def _row(
+  keep_ratio: ArrayLike | Sequence[float], sums: dict[str, Any]
+) -> dict[str, Any]:
+  count = int(sums["count"])
+  sites = _in_order(sums["sites"])
+  nonzero = np.asarray(sums["nonzero"], np.float64) / count
+  by_site = {}
+  if np.ndim(keep_ratio):
+    by_site["site_keep_ratio"] = np.asarray(keep_ratio, np.float64).tolist()
+  return {
+    **by_site,
+    "keep_ratio": float(np.mean(keep_ratio)),
+    "accuracy": int(sums["correct"]) / count,
+    "loss": float(sums["loss"]) / count,
+    "calibration_error": calibration_error(sums["calibration"]),
+    "nonzero": float(nonzero.mean()),
+    "site_nonzero": nonzero.tolist(),
+    "site_threshold": [float(s.threshold) / count for s in sites],
+    # Where nothing is active nothing is lost.
+    "site_kept_mass": [
+      float(s.kept / s.total) if s.total else 1.0 for s in sites
+    ],
+    "site_dead": [float(1 - np.mean(s.active)) for s in sites],
+  }
+
+
+def _in_order(collected: Any) -> list[Any]:
+  """The sites by module name, of which the numbers count from the input."""
+  return list(
+    by_path(collected, is_leaf=lambda x: hasattr(x, "threshold")).values()
+  )
+
+
+def write_sweep(folder: epath.Path, content: dict[str, Any]) -> None:
+  """Writes ``sweep.json``, and ``sweep.csv`` with a line a ratio and site.
+
+  Args:
+    folder: of the run.
+    content: ``rows`` of :func:`sweep`, ``sites`` (their names) and what
+      identifies them. A number that is not finite becomes null.
+  """
+  rows = [{n: _plain(row[n]) for n in row} for row in content["rows"]]
+  text = json.dumps(content | {"rows": rows}, indent=2, allow_nan=False)
+  write(folder / SWEEP_FILE, text + "\n")
+  lines = io.StringIO()
+  table = csv.writer(lines)
+  table.writerow([*TOTALS, "site", *SITES])
+  for row in rows:
+    for i, site in enumerate(content["sites"]):
+      table.writerow(
+        [*(row[n] for n in TOTALS), site, *(row[n][i] for n in SITES)]
+      )
+  write(folder / "sweep.csv", lines.getvalue())
+
+
+def _plain(value: Any) -> Any:
+  if isinstance(value, list):
+    return [_plain(v) for v in value]
+  return value if math.isfinite(value) else None
+
+
+def read_sweep(folder: epath.Path) -> dict[str, Any]:
+  """Reads what :func:`write_sweep` wrote; null becomes NaN again.
+
+  Raises:
+    InputError: naming the file and what is wrong.
+  """
+  path = folder / SWEEP_FILE
+  try:
+    content = read_json(path, most=_MAX_BYTES)
+    if {"checkpoint", "epoch"} - set(content) or not content["rows"]:
+      raise ValueError("it has no rows of a checkpoint")
+    num_sites = len(content["rows"][0][SITES[0]])
+    for row in content["rows"]:
+      row |= {name: _number(row[name]) for name in TOTALS}
+      for name in SITES:
+        if len(row[name]) != num_sites:
+          raise ValueError("rows have different sites")
+        row[name] = [_number(value) for value in row[name]]
+  except (OSError, ValueError, KeyError, TypeError) as error:
+    raise InputError(
+      f"{path} could not be read ({type(error).__name__}: {error}); --mode=eval"
+      " makes it anew"
+    ) from error
+  return content
+
+
+def _number(value: Any) -> float:
+  if value is None:
+    return math.nan
+  if type(value) not in (int, float) or not abs(value) < 1e300:
+    raise ValueError("a row's values are not finite numbers")
+  return value

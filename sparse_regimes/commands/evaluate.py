@@ -1,0 +1,148 @@
+"""``--mode=eval``: the checkpoints of runs at many budgets."""
+
+import time
+from collections.abc import Callable, Sequence
+
+from etils import epath
+from ml_collections import ConfigDict
+
+from sparse_regimes.analysis.budget_sweep import (
+  make_sweep_step,
+  sweep,
+  write_sweep,
+)
+from sparse_regimes.data.dataset import normalize
+from sparse_regimes.errors import InputError
+from sparse_regimes.files import write
+from sparse_regimes.masks.sites import check_sites
+from sparse_regimes.reports import figures
+from sparse_regimes.reports.run_page import write_report
+from sparse_regimes.runs import factory
+from sparse_regimes.runs.evaluate import make_batches
+from sparse_regimes.runs.mesh import make_mesh
+from sparse_regimes.runs.pace import format_seconds
+from sparse_regimes.runs.past_run import load_config, load_run
+
+# Seconds from which a person wants to know how many are left.
+_LONG = 10.0
+
+
+def sweep_runs(
+  workdirs: Sequence[epath.Path],
+  overrides: Sequence[str],
+  keep_ratios: Sequence[float | tuple[float, ...]],
+  which: str,
+  log: Callable[[str], None] = print,
+) -> None:
+  """Evaluates runs at the same budgets, each in one compiled program.
+
+  Every run's folder gets ``sweep.json`` and ``sweep.csv``, the first one's also
+  ``sweep.png`` with all of them.
+
+  Args:
+    workdirs: of runs on the same data.
+    overrides: of their configs.
+    keep_ratios: each in ``[0, 1]``, or one for each site.
+    which: ``best`` or ``last``.
+    log: takes a line at a time.
+
+  Raises:
+    InputError: if one is no run, has no such checkpoint, or was trained on
+      other data than the first.
+  """
+  loaded = [
+    load_config(workdir, which, overrides, "--against" if i else "--workdir")
+    for i, workdir in enumerate(workdirs)
+  ]
+  _check_same_data(workdirs, loaded)
+  sweeps = {}
+  for workdir, config in zip(workdirs, loaded, strict=True):
+    rows = _sweep_run(workdir, config, keep_ratios, which, log)
+    sweeps[str(workdir)] = rows
+  picture = figures.png(figures.budget_sweep(sweeps))
+  write(workdirs[0] / "sweep.png", picture)
+  log(f"written     sweep.json, sweep.csv, sweep.png in {workdirs[0]}")
+  for workdir in workdirs:
+    try:
+      log(f"written     {write_report(workdir)}")
+    except InputError as error:
+      # A run in its first epoch has a checkpoint, but no log yet.
+      log(f"no page of {workdir}: {error}")
+
+
+def _check_same_data(
+  workdirs: Sequence[epath.Path], loaded: Sequence[ConfigDict]
+) -> None:
+  for workdir, config in zip(workdirs, loaded, strict=True):
+    first, this = (
+      {f"data.{n}": v for n, v in c.data.items() if n != "dir"}
+      | {"train.epochs": c.train.epochs}
+      for c in (loaded[0], config)
+    )
+    for field, value in this.items():
+      if value != first[field]:
+        raise InputError(
+          f"--against must be runs of the same data and epochs, got {field}"
+          f" {first[field]!r} in {workdirs[0]} and {value!r} in {workdir}"
+        )
+
+
+def _sweep_run(
+  workdir: epath.Path,
+  config: ConfigDict,
+  keep_ratios: Sequence[float | tuple[float, ...]],
+  which: str,
+  log: Callable[[str], None],
+) -> list[dict]:
+  run = load_run(workdir, config, which, log)
+  data, journal = run.data, run.journal
+  _, site_multiply_adds = factory.multiply_adds(run.parts.model, data)
+  for ratio in keep_ratios:
+    try:
+      check_sites(ratio, len(site_multiply_adds))
+    except ValueError as error:
+      raise InputError(f"--keep_ratios: {error}") from error
+  epoch = len(journal.records)
+  batches = make_batches(
+    data.test_images,
+    data.test_labels,
+    config.eval.batch_size,
+    make_mesh(config.eval.batch_size, num_devices=1),
+  )
+  log(
+    f"{workdir}, {which} checkpoint (epoch {epoch}),"
+    f" {len(data.test_labels):,} test images of {config.data.name}"
+  )
+  log("keep ratio  accuracy    loss  nonzero  calibration error")
+
+  started = time.monotonic()
+  num_done = 0
+
+  def log_row(row: dict) -> None:
+    nonlocal num_done
+    num_done += 1
+    left = (time.monotonic() - started) / num_done
+    left *= len(keep_ratios) - num_done
+    log(
+      f"{row['keep_ratio']:>10.4g}  {row['accuracy']:>8.4f}"
+      f"  {row['loss']:>6.4f}  {row['nonzero']:>7.4f}"
+      f"  {row['calibration_error']:>17.4f}"
+      + (f"  {format_seconds(left)} left" if left > _LONG else "")
+    )
+
+  sweep_step = make_sweep_step(run.parts.model.apply, preprocess=normalize)
+  rows = sweep(sweep_step, run.state, batches, keep_ratios, log_row)
+  write_sweep(
+    workdir,
+    {
+      "workdir": str(workdir),
+      "checkpoint": which,
+      "epoch": epoch,
+      "step": journal.step,
+      "data": config.data.name,
+      "num_examples": len(data.test_labels),
+      "sites": [*site_multiply_adds],
+      "rows": rows,
+    },
+  )
+  return rows

@@ -1,0 +1,180 @@
+"""A search that every device makes in the rows that it holds, and no other."""
+
+import functools
+import math
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jax.experimental.custom_partitioning import custom_partitioning
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
+
+from sparse_regimes.masks.manual_axes import vary, varying_axes
+
+# The mesh axis over which a run of this package splits its batches.
+DATA_AXIS = "data"
+
+# ``(scores [*lead, *budget], num_kept int32 [*lead]) -> mask``: an entry of the
+# leading axes is a row, and the last axes share its budget.
+RowSearch = Callable[[jax.Array, jax.Array], jax.Array]
+
+
+def search_rows(
+  search: RowSearch,
+  scores: jax.Array,
+  num_kept: jax.Array,
+  *,
+  axes: tuple[int, ...],
+  keep_all: jax.Array | None = None,
+) -> jax.Array:
+  """Marks the ``num_kept`` largest over ``axes``, split as ``scores`` is.
+
+  By itself XLA would have the devices agree after each pass of a loop on
+  whether another is needed, and would gather all rows for a sort or a kernel.
+  Here it is told that rows do not need each other, whatever the mesh and its
+  axes are called; a row that is itself split over devices is gathered.
+
+  The TPU compiler cannot be told so. There the mesh in force says over which
+  axis rows are split: the one of an explicit type; else ``data``, or the first.
+
+  Args:
+    search: a function of a module, so that it is compiled once.
+    scores: any shape, at least one entry.
+    num_kept: int32 scalar, at least 1, at most the size of ``axes``.
+    axes: sorted, non-negative.
+    keep_all: bool scalar; if true nothing is searched.
+
+  Returns:
+    bool, the shape of ``scores``.
+  """
+  last = tuple(range(scores.ndim - len(axes), scores.ndim))
+  split = _explicit_sharding(scores)
+
+  def search_all(scores: jax.Array, num_kept: jax.Array) -> jax.Array:
+    moved = jnp.moveaxis(scores, axes, last)
+    lead = moved.shape[: -len(axes)]
+    by_row = _by_row(search, len(lead), len(axes), _row_axes(split, axes))
+    budgets = vary(jnp.broadcast_to(num_kept, lead), varying_axes(scores))
+    mask = by_row(moved, budgets)
+    return jnp.moveaxis(mask, last, axes)
+
+  def mask_of(
+    scores: jax.Array, num_kept: jax.Array, *keep_all: jax.Array
+  ) -> jax.Array:
+    if not keep_all:
+      return search_all(scores, num_kept)
+    return lax.cond(
+      keep_all[0],
+      lambda scores, _: jnp.ones_like(scores, bool),
+      search_all,
+      scores,
+      num_kept,
+    )
+
+  if split is not None:
+    types = zip(split.mesh.axis_names, split.mesh.axis_types, strict=True)
+    mask_of = jax.sharding.auto_axes(
+      mask_of,
+      axes=tuple(n for n, kind in types if kind == AxisType.Explicit),
+      out_sharding=split,
+    )
+  return mask_of(scores, num_kept, *([] if keep_all is None else [keep_all]))
+
+
+@functools.cache
+def _by_row(
+  search: RowSearch, num_lead: int, num_budget: int, row_axes: tuple[Any, ...]
+) -> RowSearch:
+  """``search`` that is split over rows, and that ``vmap`` may map."""
+
+  def partition(mesh: Any, arguments: Any, _: Any) -> Any:
+    spec = tuple(arguments[0].sharding.spec)[:num_lead]
+    rows = NamedSharding(mesh, PartitionSpec(*spec))
+    return mesh, search, rows, (rows, rows)
+
+  lead = " ".join(f"row{i}" for i in range(num_lead))
+  budget = tuple(f"entry{i}" for i in range(num_budget))
+  whole = f"{lead} {' '.join(budget)}"
+  split = custom_partitioning(search)
+  split.def_partition(
+    partition,
+    sharding_rule=f"{whole}, {lead} -> {whole}",
+    need_replication_factors=budget,
+  )
+
+  @jax.custom_batching.custom_vmap
+  def by_row(scores: jax.Array, num_kept: jax.Array) -> jax.Array:
+    # Within a shard_map over some or all axes of a mesh there is no more to
+    # say: what is here is one device's, or cannot be split further.
+    if AxisType.Manual in (jax.sharding.get_abstract_mesh().axis_types or ()):
+      return search(scores, num_kept)
+    on_tpu = functools.partial(_on_each_device, search, row_axes)
+    return lax.platform_dependent(scores, num_kept, tpu=on_tpu, default=split)
+
+  @by_row.def_vmap
+  def map_by_row(size, mapped, scores, num_kept):
+    """Mapped rows are more rows, each with its own budget."""
+    scores, num_kept = (
+      x if is_mapped else jnp.broadcast_to(x, (size, *x.shape))
+      for x, is_mapped in zip((scores, num_kept), mapped, strict=True)
+    )
+    more = _by_row(search, num_lead + 1, num_budget, row_axes)
+    return more(scores, num_kept), True
+
+  return by_row
+
+
+def _on_each_device(
+  search: RowSearch,
+  row_axes: tuple[Any, ...],
+  scores: jax.Array,
+  num_kept: jax.Array,
+) -> jax.Array:
+  """``search`` in a shard_map over the axes that split the rows, if any do."""
+  mesh = jax.sharding.get_abstract_mesh()
+  names = mesh.axis_names
+  axes = row_axes or ((DATA_AXIS,) if DATA_AXIS in names else names[:1])
+  rows, budgets = as_rows(scores, num_kept)
+  if not axes or rows.shape[0] % math.prod(mesh.shape[a] for a in axes):
+    return search(scores, num_kept)
+  spec = PartitionSpec(axes)
+  on_each = jax.shard_map(
+    search,
+    in_specs=(spec, spec),
+    out_specs=spec,
+    # A loop's constants do not say over which axes they vary.
+    check_vma=False,
+  )
+  try:
+    return on_each(rows, budgets[:, 0]).reshape(scores.shape)
+  except ValueError:
+    # A vmap has taken the axis, which no public name tells.
+    return search(scores, num_kept)
+
+
+def as_rows(scores: jax.Array, num_kept: jax.Array) -> tuple[jax.Array, ...]:
+  """``[r, d]`` and ``[r, 1]``: the budget's axes are one, the others, too."""
+  lead = num_kept.shape
+  size = math.prod(scores.shape[len(lead) :])
+  return scores.reshape(-1, size), num_kept.reshape(-1, 1)
+
+
+def _explicit_sharding(x: jax.Array) -> Any:
+  """How x lies on a mesh whose axes are part of its type; None if none is."""
+  sharding = getattr(jax.typeof(x), "sharding", None)
+  types = getattr(getattr(sharding, "mesh", None), "axis_types", None) or ()
+  return sharding if AxisType.Explicit in types else None
+
+
+def _row_axes(split: Any, axes: tuple[int, ...]) -> tuple[Any, ...]:
+  """The mesh's axes over which an explicit type splits what is no budget."""
+  if split is None:
+    return ()
+  return tuple(
+    name
+    for i, names in enumerate(split.spec)
+    if i not in axes and names is not None
+    for name in (names if isinstance(names, tuple) else (names,))
+  )

@@ -1,0 +1,370 @@
+"""Figures of a run, drawn from its records and its trace."""
+
+import io
+import itertools
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from sparse_regimes.reports.pictures import (
+  Axes,
+  Figure,
+  FigureCanvasAgg,
+  FuncFormatter,
+  MaxNLocator,
+  colormaps,
+  plain,
+)
+from sparse_regimes.runs.journal import Record
+from sparse_regimes.runs.trace import Trace
+
+# Told apart without colour, too: on grey paper the dashes are left.
+_TRAIN: dict[str, Any] = {
+  "color": "#555555",
+  "linestyle": ":",
+  "label": "train",
+}
+_SPARSE: dict[str, Any] = {
+  "color": "#d1495b",
+  "linestyle": "--",
+  "label": "test, current budget",
+  "zorder": 3,
+}
+_DENSE: dict[str, Any] = {
+  "color": "#1b4965",
+  "linestyle": "-",
+  "label": "test, dense",
+}
+_BUDGETS: dict[str, dict[str, Any]] = {"sparse": _SPARSE, "dense": _DENSE}
+_KEPT = {"sparse": "current budget", "dense": "dense"}
+_BUDGET: dict[str, Any] = {"color": "#2a7f62", "linestyle": "-", "lw": 1.6}
+_SWEEPS: tuple[dict[str, Any], ...] = (
+  {"color": "#1b4965", "linestyle": "-", "marker": "o"},
+  {"color": "#d1495b", "linestyle": "--", "marker": "s"},
+  {"color": "#2a7f62", "linestyle": "-.", "marker": "^"},
+  {"color": "#8c6bb1", "linestyle": ":", "marker": "D"},
+  {"color": "#d98324", "linestyle": (0, (5, 1, 1, 1, 1, 1)), "marker": "v"},
+  {"color": "#6b4f3a", "linestyle": (0, (8, 2)), "marker": "P"},
+  {"color": "#4a9ec4", "linestyle": (0, (1, 2)), "marker": "X"},
+  {"color": "#777777", "linestyle": (0, (3, 3)), "marker": "*"},
+)
+_COLLAPSE: dict[str, Any] = {"color": "#d1495b", "alpha": 0.18, "lw": 0}
+# More marks than this are a band, not marks; they are finer above a few.
+MOST_MARKS = 2000
+_FEW_MARKS = 150
+
+
+CURVES: dict[str, dict[str, dict[str, Any]]] = {
+  "Loss (nats)": {
+    "train_loss": _TRAIN,
+    "test_sparse_loss": _SPARSE,
+    "test_dense_loss": _DENSE,
+  },
+  "Accuracy": {
+    "train_accuracy": _TRAIN,
+    "test_sparse_accuracy": _SPARSE,
+    "test_dense_accuracy": _DENSE,
+  },
+  "Keep ratio": {},
+  "Nonzero fraction": {
+    "train_nonzero": _TRAIN,
+    "test_sparse_nonzero": _SPARSE,
+    "test_dense_nonzero": _DENSE,
+  },
+}
+SWEEP = {
+  "Accuracy": "accuracy",
+  "Loss (nats)": "loss",
+  "Calibration error": "calibration_error",
+  "Nonzero fraction": "nonzero",
+}
+SITES = {
+  "Nonzero fraction, dense": "test_dense_sites",
+  "Nonzero fraction, at the budget": "test_sparse_sites",
+}
+
+MEASURES = {
+  "Active fraction": ("active", "linear"),
+  "Outside the flat part": ("derivative", "linear"),
+  "Augmented flatness": ("flatness", "log"),
+  "Weight of sparsity in it": ("l0_coefficient", "log"),
+}
+
+SWEEP_SITES = {
+  "Nonzero fraction": "site_nonzero",
+  "Threshold": "site_threshold",
+  "Share of mass kept": "site_kept_mass",
+  "Dead channels": "site_dead",
+}
+
+
+@plain
+def curves(
+  records: Sequence[Record], trace: Trace, titles: Sequence[str] = tuple(CURVES)
+) -> Figure:
+  """Loss, accuracy, keep ratio and nonzero fraction over epochs.
+
+  Resets are marked on the keep ratio, collapses shaded everywhere.
+
+  Args:
+    records: of the run, at least one.
+    trace: of the run.
+    titles: of the panels, in two columns.
+  """
+  figure, axes = panels(len(titles), sharex=True)
+  marker = "o" if len(records) <= 40 else None
+  for ax, title in zip(axes, titles, strict=True):
+    for name, style in CURVES[title].items():
+      _plot(ax, records, name, marker=marker, **style)
+    ax.set_title(title, fontsize=12)
+    if title == "Keep ratio":
+      _plot_budget(ax, records, trace)
+    else:
+      ax.legend(fontsize=9, loc="best", framealpha=0.7)
+    if title != "Loss (nats)":
+      ax.set_ylim(0, 1.03)
+    _shade_collapses(ax, records, trace)
+  for ax in axes[-2:]:
+    over_epochs(ax)
+  return figure
+
+
+@plain
+def accuracies(records: Sequence[Record], trace: Trace) -> Figure:
+  """Accuracy on training and test images, dense and at the budget in force."""
+  figure, (ax,) = panels(1)
+  for budget, style in _BUDGETS.items():
+    for split, width in (("train", 2.6), ("test", 1.2)):
+      label = f"{split}, {_KEPT[budget]}"
+      field = f"{split}_{budget}_accuracy"
+      _plot(
+        ax,
+        _merged(records, trace),
+        field,
+        **style | {"lw": width, "label": label},
+      )
+  ax.set_title("Accuracy on training and test images", fontsize=12)
+  ax.set_ylim(0, 1.03)
+  _finish_over_epochs(ax, records, trace)
+  return figure
+
+
+@plain
+def generalisation_gap(records: Sequence[Record], trace: Trace) -> Figure:
+  """Training minus test accuracy, dense and at the budget in force."""
+  figure, (ax,) = panels(1)
+  for budget, style in _BUDGETS.items():
+    gaps = [
+      measured | {"gap": _minus(measured, f"train_{budget}", f"test_{budget}")}
+      for measured in _merged(records, trace)
+    ]
+    _plot(ax, gaps, "gap", **style | {"label": _KEPT[budget]})
+  ax.set_title("Training minus test accuracy", fontsize=12)
+  _finish_over_epochs(ax, records, trace)
+  return figure
+
+
+@plain
+def site_heat_map(trace: Trace, title: str) -> Figure:
+  """The nonzero fraction at each site, from input to output, over epochs.
+
+  Args:
+    trace: of the run.
+    title: of ``SITES``.
+  """
+  names = list(trace.site_multiply_adds)
+  figure, (ax,) = panels(1, height=1.4 + 0.15 * len(names))
+  values = np.array([epoch[SITES[title]] for epoch in trace.epochs], float)
+  image = ax.imshow(
+    values.T.reshape(len(names), -1),
+    aspect="auto",
+    interpolation="nearest",
+    extent=(0.5, len(values) + 0.5, len(names) - 0.5, -0.5),
+    vmin=0,
+    vmax=1,
+    cmap="viridis",
+  )
+  ax.set_title(title, fontsize=12)
+  ax.grid(visible=False)
+  ax.set_yticks(range(len(names)), names, fontsize=7)
+  over_epochs(ax)
+  figure.colorbar(image, ax=ax, pad=0.02)
+  return figure
+
+
+@plain
+def budget_sweep(
+  sweeps: Mapping[str, Sequence[Mapping[str, Any]]],
+  titles: Sequence[str] = tuple(SWEEP),
+) -> Figure:
+  """Accuracy, loss, calibration and nonzero fraction over keep ratio.
+
+  Args:
+    sweeps: rows of :func:`sparse_regimes.analysis.budget_sweep.sweep` by the run's name.
+    titles: of the panels, in two columns.
+  """
+  figure, axes = panels(len(titles), sharex=True)
+  for ax, title in zip(axes, titles, strict=True):
+    for (label, rows), style in zip(
+      sweeps.items(), itertools.cycle(_SWEEPS), strict=False
+    ):
+      ratios = [row["keep_ratio"] for row in rows]
+      values = [row[SWEEP[title]] for row in rows]
+      ax.plot(ratios, values, label=label, markersize=4, lw=1.6, **style)
+    ax.set_title(title, fontsize=12)
+    # A ratio of 0 alone has no place on a log axis.
+    if any(row["keep_ratio"] > 0 for rows in sweeps.values() for row in rows):
+      ax.set_xscale("log")
+    ax.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
+    if title == "Accuracy":
+      ax.set_ylim(0, 1.03)
+  if len(sweeps) > 1:
+    axes[0].legend(fontsize=9, loc="best", framealpha=0.7)
+  for ax in axes[-2:]:
+    ax.set_xlabel("Keep ratio at test time", fontsize=11)
+  return figure
+
+
+@plain
+def sweep_sites(rows: Sequence[Mapping[str, Any]], title: str) -> Figure:
+  """What every site does at every keep ratio.
+
+  Args:
+    rows: of :func:`sparse_regimes.analysis.budget_sweep.sweep`.
+    title: of ``SWEEP_SITES``.
+  """
+  rows = sorted(rows, key=lambda row: row["keep_ratio"])
+  values = np.array([row[SWEEP_SITES[title]] for row in rows], float)
+  figure, (ax,) = panels(1, height=1.4 + 0.15 * values.shape[1])
+  # A threshold may be anything, shares lie between 0 and 1.
+  limits: dict[str, Any] = (
+    {} if title == "Threshold" else {"vmin": 0, "vmax": 1}
+  )
+  image = ax.imshow(
+    values.T, aspect="auto", interpolation="nearest", cmap="viridis", **limits
+  )
+  labels = [f"{row['keep_ratio']:.2g}" for row in rows]
+  every = max(1, len(rows) // 5)
+  ax.set_xticks(range(0, len(rows), every), labels[::every])
+  ax.set_xlabel("Keep ratio at test time", fontsize=11)
+  ax.set_ylabel("Site, from input")
+  ax.set_title(title, fontsize=12)
+  ax.grid(visible=False)
+  figure.colorbar(image, ax=ax, pad=0.02)
+  return figure
+
+
+@plain
+def measures(epochs: Sequence[Mapping[str, Any]], title: str) -> Figure:
+  """A measure of every site over epochs, a line each.
+
+  Args:
+    epochs: of :func:`sparse_regimes.analysis.network.read_measures`.
+    title: of ``MEASURES``.
+  """
+  field, scale = MEASURES[title]
+  figure, (ax,) = panels(1)
+  names = list(epochs[-1]["sites"])
+  for i, name in enumerate(names):
+    values = [row["sites"][name][field] for row in epochs]
+    ax.plot(
+      [row["epoch"] for row in epochs],
+      [math.nan if value is None else value for value in values],
+      color=colormaps["viridis"](0.9 * i / max(1, len(names) - 1)),
+      lw=1.4,
+      marker="o" if len(epochs) <= 40 else None,
+      markersize=3,
+    )
+  ax.set_title(title, fontsize=12)
+  ax.set_yscale(scale)
+  over_epochs(ax)
+  return figure
+
+
+@plain
+def png(figure: Figure, dpi: int = 150) -> bytes:
+  """The figure as a picture."""
+  buffer = io.BytesIO()
+  figure.savefig(buffer, format="png", dpi=dpi)
+  return buffer.getvalue()
+
+
+def panels(
+  count: int, *, height: float = 3.0, **arguments: Any
+) -> tuple[Figure, list[Axes]]:
+  """One panel, or several in two columns; the last may be one too many."""
+  columns = min(count, 2)
+  rows = -(-count // columns)
+  figure = Figure(figsize=(4.5 * columns, height * rows), layout="constrained")
+  FigureCanvasAgg(figure)
+  axes = figure.subplots(rows, columns, squeeze=False, **arguments)
+  for ax in axes.ravel():
+    ax.grid(alpha=0.3)
+  return figure, list(axes.ravel())
+
+
+def _plot(ax: Axes, records: Sequence[Record], name: str, **style: Any) -> None:
+  values = [math.nan if r[name] is None else r[name] for r in records]
+  epochs = [r["epoch"] for r in records]
+  ax.plot(epochs, values, **{"markersize": 3, "lw": 1.6} | style)
+
+
+def _merged(records: Sequence[Record], trace: Trace) -> list[Record]:
+  """Records with their details."""
+  pairs = zip(records, trace.epochs, strict=False)
+  return [record | measured for record, measured in pairs]
+
+
+def _finish_over_epochs(
+  ax: Axes, records: Sequence[Record], trace: Trace
+) -> None:
+  over_epochs(ax)
+  _shade_collapses(ax, records, trace)
+  ax.legend(fontsize=9, loc="best", framealpha=0.7)
+
+
+def over_epochs(ax: Axes) -> None:
+  """Labels the axis of epochs, which are whole."""
+  ax.set_xlabel("Epoch", fontsize=11)
+  ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+
+
+def _plot_budget(ax: Axes, records: Sequence[Record], trace: Trace) -> None:
+  """Every move, at its step, rather than one value an epoch."""
+  scale = _epochs_a_step(records)
+  # A move counted from 1 acts from the end of the step before.
+  moves = [(step - 1) * scale for step in trace.budget.steps]
+  ratios = trace.budget.keep_ratios
+  ax.plot(
+    [*moves, trace.steps * scale],
+    [*ratios, *ratios[-1:]],
+    drawstyle="steps-post",
+    marker="." if len(moves) <= MOST_MARKS else None,
+    markersize=4 if len(moves) <= _FEW_MARKS else 1.5,
+    **_BUDGET,
+  )
+  resets = [(c.start - 1) * scale for c in trace.budget.cycles(trace.steps)[1:]]
+  if len(resets) <= MOST_MARKS:
+    width = 0.7 if len(resets) <= _FEW_MARKS else 0.2
+    whole = ax.get_xaxis_transform()
+    ax.vlines(
+      *(resets, 0, 1), transform=whole, color="#555555", lw=width, ls=":"
+    )
+
+
+def _shade_collapses(ax: Axes, records: Sequence[Record], trace: Trace) -> None:
+  scale = _epochs_a_step(records)
+  for start, end in trace.collapses[:MOST_MARKS]:
+    last = trace.steps if end is None else end
+    ax.axvspan((start or 0) * scale, last * scale, **_COLLAPSE)
+
+
+def _epochs_a_step(records: Sequence[Record]) -> float:
+  return records[-1]["epoch"] / max(1, records[-1]["step"])
+
+
+def _minus(details: Record, a: str, b: str) -> float | None:
+  values = details[f"{a}_accuracy"], details[f"{b}_accuracy"]
+  return None if None in values else values[0] - values[1]

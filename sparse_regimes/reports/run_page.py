@@ -1,0 +1,399 @@
+"""``report.html``: one run on one page, from the files in its folder."""
+
+import math
+import os
+import shlex
+from collections.abc import Sequence
+from typing import Any
+
+from etils import epath
+
+from sparse_regimes.analysis.budget_sweep import SWEEP_FILE, read_sweep
+from sparse_regimes.analysis.network import MEASURES_FILE, read_measures
+from sparse_regimes.errors import InputError
+from sparse_regimes.files import read_json, write
+from sparse_regimes.reports import figures
+from sparse_regimes.reports.page import (
+  Block,
+  Pictures,
+  Pre,
+  Table,
+  Text,
+  render,
+)
+from sparse_regimes.reports.pictures import Figure
+from sparse_regimes.runs import config as configs
+from sparse_regimes.runs.config import flatten
+from sparse_regimes.runs.journal import Record, read_records
+from sparse_regimes.runs.pace import format_seconds
+from sparse_regimes.runs.summary import SUMMARY_FILE, dead_sites
+from sparse_regimes.runs.trace import Trace, read_trace
+from sparse_regimes.runs.workdir import CONFIG_FILE
+from sparse_regimes.runs.writers import METRICS_FILE
+from sparse_regimes.training.metrics import skippable_share
+
+REPORT_FILE = "report.html"
+ENVIRONMENT_FILE = "environment.json"
+# A random control has a cycle every other step.
+_MOST_CYCLES = 500
+_MAX_JSON_BYTES = 1 << 24
+_DPI = 110
+_NEEDED = ("keep_ratio", "test_dense_accuracy", "test_sparse_accuracy")
+
+
+def write_report(
+  workdir: epath.Path, *, seconds: float | None = None
+) -> epath.Path:
+  """Writes the page of a run that is finished, running or broken off.
+
+  Args:
+    workdir: its folder.
+    seconds: of the whole run; those of its summary by default.
+
+  Returns:
+    The page's path.
+
+  Raises:
+    InputError: if the folder holds no run with a finished epoch, or one of its
+      files cannot be read.
+  """
+  if not (workdir / CONFIG_FILE).exists():
+    raise InputError(f"--workdir must hold a run, got {workdir}")
+  config = flatten(configs.load(os.fspath(workdir / CONFIG_FILE)))
+  records = read_records(workdir / METRICS_FILE)
+  diverged = ""
+  if records and records[-1]["test_dense_accuracy"] is None:
+    diverged = f", diverged in epoch {records[-1]['epoch']}"
+  # Of an epoch that a loss which is not finite broke off little is known.
+  records = [r for r in records if all(r[n] is not None for n in _NEEDED)]
+  if not records or records[-1]["step"] < 1:
+    raise InputError(
+      f"--workdir must hold a run with a finished epoch, got {workdir}"
+    )
+  trace = read_trace(workdir)
+  # The trace of a running run is written less often.
+  records = records[: len(trace.epochs)]
+  sections: dict[str, list[Block]] = {
+    "Result": _result(
+      config,
+      records,
+      trace,
+      seconds or _seconds(workdir, records[-1]["step"]),
+    ),
+    "Curves": [
+      _pictures(
+        [figures.curves(records, trace, [t]) for t in figures.CURVES],
+        f"{_resets(trace)} Shaded: collapsed.",
+      )
+    ],
+    "Generalisation gap": [
+      _pictures(
+        [
+          figures.accuracies(records, trace),
+          figures.generalisation_gap(records, trace),
+        ],
+        "Some training images are evaluated as the test images are.",
+      )
+    ],
+    "Cycles of the budget": _cycles(records, trace),
+    "Collapses": _collapses(records, trace),
+    "Sites": [
+      _pictures(
+        [figures.site_heat_map(trace, title) for title in figures.SITES],
+        "Share of activations that are not zero, from input (top) to output.",
+      )
+    ],
+    "Budget sweep": _sweep(workdir),
+    "Sparsity, flatness, spectra": _measures(workdir),
+    "Config": [
+      Table(("field", "value"), [(k, f"{v}") for k, v in config.items()])
+    ],
+    "Environment": _environment(workdir),
+  }
+  path = workdir / REPORT_FILE
+  name = workdir.absolute().name
+  subtitle = (
+    f"{config['model.name']}, {config['controller.name']},"
+    f" {config['data.name']}, seed {config['seed']}:"
+    f" epoch {records[-1]['epoch']} of {config['train.epochs']}{diverged}"
+  )
+  write(path, render(name, subtitle, sections))
+  return path
+
+
+def _result(
+  config: dict[str, Any],
+  records: Sequence[Record],
+  trace: Trace,
+  seconds: float | None,
+) -> list[Block]:
+  last = records[-1]
+  details = trace.epochs[-1]
+  best = max(records, key=lambda r: (r["test_dense_accuracy"], r["epoch"]))
+  rates = [r["images_per_second"] for r in records if r["images_per_second"]]
+  images = last["step"] / last["epoch"] * config["train.batch_size"]
+  in_steps = sum(images / max(rate, 1e-3) for rate in rates)
+  rows = [
+    ("test accuracy, dense", _share(last["test_dense_accuracy"])),
+    (
+      "its best",
+      f"{_share(best['test_dense_accuracy'])} (epoch {best['epoch']})",
+    ),
+    (
+      f"test accuracy at keep ratio {last['keep_ratio']:.3g}",
+      _share(last["test_sparse_accuracy"]),
+    ),
+    ("training accuracy, dense", _share(details["train_dense_accuracy"])),
+    (
+      "gap (train minus test, dense)",
+      _share(
+        _difference(
+          details["train_dense_accuracy"], last["test_dense_accuracy"]
+        )
+      ),
+    ),
+    (
+      "training pace",
+      f"{rates[-1]:.0f} images/s" if rates else "unknown",
+    ),
+    ("time spent in training steps", format_seconds(in_steps)),
+    *([("total time", format_seconds(seconds))] if seconds else []),
+    ("multiply-adds of a forward pass", f"{trace.multiply_adds:,} an image"),
+    *(
+      (
+        f"of these, read a zero ({name})",
+        f"{100 * skippable_share(trace.arithmetic, details[field]):.1f} %",
+      )
+      for name, field in (
+        ("dense", "test_dense_sites"),
+        ("at the budget", "test_sparse_sites"),
+      )
+    ),
+  ]
+  return [
+    Table((), rows),
+    Text(
+      "A mask alone saves no arithmetic. The share that reads a zero is what a"
+      " kernel that skips zeros could save at most."
+    ),
+  ]
+
+
+def _resets(trace: Trace) -> str:
+  if trace.budget.resets <= figures.MOST_MARKS:
+    return "Dotted: resets."
+  return f"{trace.budget.resets:,} resets are too many to mark."
+
+
+def _seconds(workdir: epath.Path, step: int) -> float | None:
+  """Of the whole run; None before its end."""
+  path = workdir / SUMMARY_FILE
+  content = _read_json(path) if path.exists() else {}
+  seconds = content.get("seconds") if content.get("steps") == step else None
+  known = isinstance(seconds, (int, float)) and 0 < seconds < math.inf
+  return seconds if known else None
+
+
+def _cycles(records: Sequence[Record], trace: Trace) -> list[Block]:
+  cycles = trace.budget.cycles(trace.steps)
+  per_epoch = records[-1]["step"] / records[-1]["epoch"]
+  if len(trace.budget.keep_ratios) < 2:
+    return [Text(f"The budget stayed at {trace.budget.last}.")]
+  blocks: list[Block] = [
+    Text(
+      f"{trace.budget.compressions:,} compressions and"
+      f" {trace.budget.resets:,} resets; lowest keep ratio"
+      f" {trace.budget.lowest:.4g}."
+    ),
+    Table(
+      ("cycle", "steps", "epochs", "length", "compressions", "lowest ratio"),
+      [
+        (
+          f"{i}",
+          f"{c.start:,} to {c.end:,}",
+          f"{(c.start - 1) / per_epoch:.1f} to {c.end / per_epoch:.1f}",
+          f"{c.end - c.start + 1:,}",
+          f"{c.compressions}",
+          f"{c.lowest:.4g}",
+        )
+        for i, c in enumerate(cycles[:_MOST_CYCLES], start=1)
+      ],
+    ),
+  ]
+  if len(cycles) > _MOST_CYCLES:
+    left = len(cycles) - _MOST_CYCLES
+    blocks.append(Text(f"And {left:,} more, in trace.json."))
+  return blocks
+
+
+def _collapses(records: Sequence[Record], trace: Trace) -> list[Block]:
+  dead = dead_sites(trace.arithmetic, trace.epochs[-1]["test_dense_sites"])
+  blocks: list[Block] = []
+  shown = trace.collapses[:_MOST_CYCLES]
+  if trace.collapses:
+    per_epoch = records[-1]["step"] / records[-1]["epoch"]
+    blocks.append(
+      Text(
+        "After a reset the accuracy did not come back within tolerance in time."
+      )
+    )
+    blocks.append(
+      Table(
+        ("from step", "epoch", "until"),
+        [
+          (
+            f"{start:,}",
+            f"{(start or 0) / per_epoch:.1f}",
+            "the end" if end is None else f"step {end:,}",
+          )
+          for start, end in shown
+        ],
+      )
+    )
+  if len(trace.collapses) > len(shown):
+    left = len(trace.collapses) - len(shown)
+    blocks.append(Text(f"And {left:,} more, in trace.json."))
+  if dead:
+    blocks.append(Text(f"No activation is left at {', '.join(dead)}."))
+  return blocks or [Text("None.")]
+
+
+def _sweep(workdir: epath.Path) -> list[Block]:
+  if not (workdir / SWEEP_FILE).exists():
+    return [
+      Text("Not made yet:"),
+      Pre(
+        f"python -m sparse_regimes.main --mode=eval {_argument(workdir)}"
+        " --keep_ratios=0.01:1:20"
+      ),
+    ]
+  sweep = read_sweep(workdir)
+  rows = sweep["rows"]
+  return [
+    _pictures(
+      [
+        figures.budget_sweep({workdir.absolute().name: rows}, [title])
+        for title in figures.SWEEP
+      ],
+      f"The {sweep['checkpoint']} checkpoint (epoch {sweep['epoch']}) at other"
+      " budgets.",
+    ),
+    _pictures(
+      [figures.sweep_sites(rows, title) for title in figures.SWEEP_SITES],
+      "Every site at every budget.",
+    ),
+    Table(
+      ("keep ratio", "accuracy", "loss", "calibration error", "nonzero"),
+      [
+        (
+          f"{row['keep_ratio']:.4g}",
+          _share(row["accuracy"]),
+          f"{row['loss']:.4f}",
+          f"{row['calibration_error']:.4f}",
+          f"{row['nonzero']:.4f}",
+        )
+        for row in rows
+      ],
+    ),
+  ]
+
+
+def _measures(workdir: epath.Path) -> list[Block]:
+  if not (workdir / MEASURES_FILE).exists():
+    return [
+      Text("Not measured yet:"),
+      Pre(f"python -m sparse_regimes.main --mode=measure {_argument(workdir)}"),
+    ]
+  content = read_measures(workdir)
+  epochs = content["epochs"]
+  last = epochs[-1]
+  return [
+    _pictures(
+      [
+        figures.measures(epochs, title)
+        for title, (field, _) in figures.MEASURES.items()
+        if any(site[field] is not None for site in last["sites"].values())
+      ],
+      "Dense, before the first step (epoch 0) and at the end of every epoch"
+      " that has a checkpoint. A line a site, from input (dark) to output"
+      " (light).",
+    ),
+    Table(
+      ("epoch", "accuracy", "after FGSM", "sharpness", "trace of the Hessian"),
+      [
+        (
+          f"{row['epoch']}",
+          _share(row["accuracy"]),
+          _share(row["fgsm_accuracy"]),
+          _number(row["sharpness"]),
+          _number(row["hessian_trace"]),
+        )
+        for row in epochs
+      ],
+    ),
+    Text(
+      f"Of the first {content['num_images']} test images, before and after a"
+      " step of 1/255 up the loss; sharpness (radius 0.05) and Hessian on as"
+      " many training images."
+    ),
+    Table(
+      ("weights", "concentration", "near zero", "extreme ratio"),
+      [
+        (
+          name,
+          _number(entry["ratio"]),
+          _share(entry["near_zero"]),
+          _number(entry["extreme_ratio"]),
+        )
+        for name, entry in last["spectra"].items()
+      ],
+    ),
+    Text(
+      f"Eigenvalues of every weight matrix times its transpose, epoch"
+      f" {last['epoch']}: the factor that holds 80 % of those above 0.1, the"
+      " share of the others, largest over smallest."
+    ),
+  ]
+
+
+def _environment(workdir: epath.Path) -> list[Block]:
+  path = workdir / ENVIRONMENT_FILE
+  if not path.exists():
+    return [Text("Not recorded.")]
+  content = dict(_read_json(path))
+  command = content.pop("command", "")
+  return [
+    Pre(str(command)),
+    Table((), [(k, f"{v}") for k, v in flatten(content).items()]),
+  ]
+
+
+def _read_json(path: epath.Path) -> dict[str, Any]:
+  try:
+    content = read_json(path, most=_MAX_JSON_BYTES)
+    if not isinstance(content, dict):
+      raise ValueError("it is not a JSON object")
+  except (OSError, ValueError) as error:
+    raise InputError(f"{path} could not be read: {error}") from error
+  return content
+
+
+def _pictures(drawn: Sequence[Figure], caption: str) -> Pictures:
+  return Pictures([figures.png(figure, _DPI) for figure in drawn], caption)
+
+
+def _share(value: float | None) -> str:
+  return "unknown" if value is None else f"{value:.4f}"
+
+
+def _number(value: float | None) -> str:
+  return "" if value is None else f"{value:.4g}"
+
+
+def _difference(a: float | None, b: float | None) -> float | None:
+  return None if a is None or b is None else a - b
+
+
+def _argument(workdir: epath.Path) -> str:
+  """As a shell reads it."""
+  return shlex.quote(f"--workdir={workdir}")

@@ -1,0 +1,392 @@
+"""From a config file and overrides to one complete, checked config."""
+
+import ast
+import json
+import runpy
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from etils import epath
+from ml_collections import ConfigDict
+
+from sparse_regimes.runs import factory
+from sparse_regimes.errors import InputError, in_range, one_of
+from sparse_regimes.runs.mesh import PARAMETERS
+
+# Of examples and steps; int32 holds their products with epochs of CIFAR-10.
+_MOST = 10**6
+
+
+def default_config() -> ConfigDict:
+  """Every field with its default; a config file sets what it wants.
+
+  The sections of model and controller have ``name`` and the arguments of the
+  one that is named.
+  """
+  return ConfigDict(
+    {
+      "seed": 0,
+      "data": {
+        "name": "cifar10",  # or cifar10_mini, which ships with the package
+        "dir": "",  # empty: the user's cache directory
+        "num_train": 0,  # the first of each split; 0: all
+        "num_test": 0,
+        "evaluate_on": "test",  # or validation: the last training images
+      },
+      "model": {"name": "wide_resnet"} | _every_argument("model"),
+      "controller": {"name": "constant"} | _every_argument("controller"),
+      # What the controller hears of; 0: the accuracy of this very batch.
+      "signal": {"shuffle_window": 0, "shuffle_seed": 0},
+      # Not back within drop_tol of the best, so many decisions after a reset.
+      "collapse": {"decisions": 10, "drop_tol": 0.12},
+      "optimizer": {
+        "name": "sgd",  # or adam: its beta1 is the momentum
+        "beta2": 0.999,  # of adam
+        "zeroth_bias_bound": 0.1,  # times the norm's scale
+        "zeroth_bias_kept": True,  # within that bound
+        "uplift_steps": 0,  # of restricted norms that are fine-tuned
+        "learning_rate": 0.1,
+        "reference_batch_size": 128,  # 0: the rate is not scaled
+        "momentum": 0.9,
+        "nesterov": True,
+        "weight_decay": 0.0,
+        "schedule": "cosine",
+        "per_step": False,
+        "milestones": (60, 120, 160),
+        "decay_factor": 0.2,
+        "clip_norm": 0.0,  # of the whole gradient; 0: not clipped
+        "restart_at_resets": False,  # the schedule, over the steps left
+        "rollback": False,  # after a collapse, to the last healthy reset
+      },
+      "train": {
+        "start_from": "",  # a run whose parameters this one begins with
+        "epochs": 500,
+        "batch_size": 128,
+        "steps_per_call": 0,  # 0: 1 on CPU, about 100 elsewhere
+        "num_devices": 0,  # 0: as many as divide the batch
+        "parameters": "replicated",  # or sharded over the devices
+        "on_nonfinite": "stop",  # or skip the step and count it
+      },
+      # Of the test split, and of so many training images: the gap.
+      "eval": {"batch_size": 500, "num_train": 1000},
+      # Whenever one of them is due (0: never), and at the end.
+      "checkpoint": {
+        "every_epochs": 1,
+        "every_steps": 0,
+        "every_minutes": 10.0,
+        "keep": 2,  # the latest, besides the best
+      },
+    }
+  )
+
+
+# Budgets, of which each site may have its own.
+_BY_SITE = tuple(
+  f"controller.{name}"
+  for name in ("keep_ratio", "keep_init", "keep_min", "keep_max")
+)
+
+
+def load(path: str, overrides: Sequence[str] = ()) -> ConfigDict:
+  """Reads a config file, applies overrides, fills in defaults and checks all.
+
+  Args:
+    path: a Python file with ``get_config()`` (it is run: only open files that
+      you trust), a ``config.json`` that a run wrote, or the name of a config
+      that ships with the package (``smoke``).
+    overrides: ``section.field=value`` each.
+
+  Returns:
+    A complete config.
+
+  Raises:
+    InputError: one line that names the field, what it got and what it takes.
+  """
+  config = default_config()
+  given: dict[str, Any] = {}
+  for field, value in flatten(_read(path)).items():
+    given[field] = _typed(config, field, value)
+  overridden = {}
+  for override in overrides:
+    field, equals, text = override.partition("=")
+    if not field.isprintable():
+      raise InputError(f"{field!r} is not a field of the config")
+    if not equals:
+      raise InputError(f"{field} must be given as {field}=VALUE, got no value")
+    overridden[field] = _typed(config, field, _parse(config, field, text))
+  # A budget is a number, or a tuple with one for each site.
+  with config.ignore_type():
+    config.update_from_flattened_dict(given | overridden)
+  for section in factory.NAMED:
+    _narrow(config, section, given | overridden, overridden)
+  _check(config)
+  return config
+
+
+def parse_overrides(arguments: Sequence[str]) -> list[str]:
+  """``--config.a.b=v`` or ``--config.a.b v`` as ``a.b=v``; nothing else goes.
+
+  Example:
+    >>> parse_overrides(["--config.train.epochs", "2", "--config.seed=1"])
+    ['train.epochs=2', 'seed=1']
+  """
+  overrides: list[str] = []
+  unfinished = False
+  for argument in arguments:
+    if argument.startswith("--config."):
+      overrides.append(argument.removeprefix("--config."))
+      unfinished = "=" not in argument
+    elif unfinished:
+      overrides[-1] += f"={argument}"
+      unfinished = False
+    else:
+      raise InputError(
+        f"{argument} is not a known argument; fields are set by"
+        " --config.section.field=value, --help lists the rest"
+      )
+  return overrides
+
+
+def parse_keep_ratios(text: str) -> list[float | tuple[float, ...]]:
+  """Reads ``1.0,0.5,0.2``, or ``0.01:1:3``: three ratios in equal factors.
+
+  A ratio may be one for each site: ``1/0.5/0.2``.
+
+  Example:
+    >>> parse_keep_ratios("1,0.5/0.2"), parse_keep_ratios("0.01:1:3")
+    ([1.0, (0.5, 0.2)], [0.01, 0.1, 1.0])
+  """
+  try:
+    if ":" in text:
+      lowest, highest, count = text.split(":")
+      first = in_range("--keep_ratios", float(lowest), 0, 1)
+      last = in_range("--keep_ratios", float(highest), 0, 1)
+      number = int(count)
+      if not 0 < first < last or number not in range(2, 1001):
+        raise ValueError
+      return [
+        round(first * (last / first) ** (i / (number - 1)), 6)
+        for i in range(number)
+      ]
+    parts = [
+      tuple(
+        in_range("--keep_ratios", float(ratio), 0, 1)
+        for ratio in part.split("/")
+      )
+      for part in text.split(",")
+    ]
+    return [part if len(part) > 1 else part[0] for part in parts]
+  except ValueError as error:
+    raise InputError(
+      "--keep_ratios must be numbers in [0, 1] separated by commas, or"
+      f" LOWEST:HIGHEST:COUNT, got {text!r}"
+    ) from error
+
+
+def shipped_configs() -> dict[str, Path]:
+  """The configs beside the package (a checkout) or inside it (a wheel)."""
+  package = Path(__file__).parent
+  inside = package / "configs"
+  folder = inside if inside.is_dir() else package.parent / "configs"
+  return {path.stem: path for path in sorted(folder.glob("[!_]*.py"))}
+
+
+def flatten(
+  config: Mapping[str, Any] | ConfigDict, prefix: str = ""
+) -> dict[str, Any]:
+  """Values by ``section.field``.
+
+  Example:
+    >>> flatten({"seed": 0, "train": {"epochs": 2}})
+    {'seed': 0, 'train.epochs': 2}
+  """
+  flat: dict[str, Any] = {}
+  for name, value in config.items():
+    if isinstance(value, (Mapping, ConfigDict)):
+      flat |= flatten(value, f"{prefix}{name}.")
+    else:
+      flat[f"{prefix}{name}"] = value
+  return flat
+
+
+def as_file(config: ConfigDict, name: str, claim: str) -> str:
+  """A config file that gives ``config``, complete.
+
+  Args:
+    config: from :func:`load`.
+    name: of the file.
+    claim: a line on where it comes from.
+  """
+  claim = claim.replace("\\", "/").replace('"', "'")
+  lines = [
+    f'"""{claim}',
+    "",
+    f"Command:  python -m sparse_regimes.main --config={name}.py",
+    '"""',
+    "",
+    "from ml_collections import ConfigDict",
+    "",
+    "",
+    "def get_config() -> ConfigDict:",
+    '  """Every field, as it was chosen."""',
+    "  config = ConfigDict()",
+  ]
+  for section, values in config.items():
+    if isinstance(values, ConfigDict):
+      lines += ["", f"  config.{section} = ConfigDict()"]
+      lines += [f"  config.{section}.{k} = {v!r}" for k, v in values.items()]
+    else:
+      lines.append(f"  config.{section} = {values!r}")
+  return "\n".join([*lines, "  return config", ""])
+
+
+def _every_argument(section: str) -> dict[str, Any]:
+  """Arguments and defaults of all that a section may name."""
+  every = [factory.arguments(section, name) for name in factory.NAMED[section]]
+  return {field: value for one in every for field, value in one.items()}
+
+
+def _narrow(
+  config: ConfigDict,
+  section: str,
+  given: Mapping[str, Any],
+  overridden: Mapping[str, Any],
+) -> None:
+  """Leaves a section with the arguments of what it names.
+
+  A file's arguments for another model or controller are dropped, so that a
+  command may change the name alone; an override for another is a mistake.
+  """
+  name = config[section].name
+  try:
+    one_of(f"{section}.name", name, factory.NAMED[section])
+  except ValueError as error:
+    raise InputError(str(error)) from error
+  arguments = factory.arguments(section, name)
+  for field in overridden:
+    parent, _, argument = field.partition(".")
+    if parent == section and argument not in ("name", *arguments):
+      raise InputError(
+        f"{field} is not a field of the {name} {section}, which takes"
+        f" {', '.join(arguments)}"
+      )
+  config[section] = ConfigDict(
+    {"name": name}
+    | {
+      argument: given.get(f"{section}.{argument}", default)
+      for argument, default in arguments.items()
+    }
+  )
+
+
+def _check(config: ConfigDict) -> None:
+  try:
+    in_range("seed", config.seed, 0, 2**32 - 1)
+    in_range("train.epochs", config.train.epochs, 1, 10**6)
+    in_range("train.batch_size", config.train.batch_size, 1, _MOST)
+    in_range("train.steps_per_call", config.train.steps_per_call, 0, _MOST)
+    in_range("eval.batch_size", config.eval.batch_size, 1, _MOST)
+    in_range("eval.num_train", config.eval.num_train, 1, _MOST)
+    in_range("train.num_devices", config.train.num_devices, 0, _MOST)
+    one_of("train.parameters", config.train.parameters, PARAMETERS)
+    one_of("train.on_nonfinite", config.train.on_nonfinite, ("stop", "skip"))
+    in_range("checkpoint.every_epochs", config.checkpoint.every_epochs, 0)
+    in_range("checkpoint.every_steps", config.checkpoint.every_steps, 0)
+    in_range("checkpoint.every_minutes", config.checkpoint.every_minutes, 0)
+    in_range("checkpoint.keep", config.checkpoint.keep, 1, 1000)
+    for milestone in config.optimizer.milestones:
+      in_range("optimizer.milestones", milestone, 0, _MOST)
+    in_range(
+      "optimizer.reference_batch_size", config.optimizer.reference_batch_size, 0
+    )
+  except ValueError as error:
+    raise InputError(str(error)) from error
+  factory.check(config)
+
+
+def _read(path: str) -> Mapping[str, Any]:
+  file = epath.Path(path)
+  shipped = shipped_configs()
+  if not file.is_file() and path in shipped:
+    file = epath.Path(shipped[path])
+  if not file.is_file():
+    raise InputError(
+      f"--config must be a config file or one of {', '.join(shipped)}, got"
+      f" {path!r}, which does not exist"
+    )
+  try:
+    if file.suffix == ".json":
+      config = json.loads(file.read_text())
+    else:
+      config = runpy.run_path(str(file))["get_config"]()
+  except (Exception, SystemExit) as error:
+    raise InputError(
+      f"--config: {path} could not be read: {type(error).__name__}: {error}"
+    ) from error
+  if not isinstance(config, (Mapping, ConfigDict)):
+    raise InputError(
+      f"--config: {path} must give a dict or a ConfigDict, got"
+      f" {type(config).__name__}"
+    )
+  return config
+
+
+def _default(config: ConfigDict, field: str) -> Any:
+  """The default of ``section.field``, or an error naming what there is."""
+  where, section = "config", config
+  *parents, name = field.split(".")
+  for parent in parents:
+    if parent not in section or not isinstance(section[parent], ConfigDict):
+      raise InputError(
+        f"{field}: {where} has no section {parent!r}, but {_names(section)}"
+      )
+    where, section = parent, section[parent]
+  if name not in section:
+    raise InputError(
+      f"{field}: {where} has no field {name!r}, but {_names(section)}"
+    )
+  if isinstance(section[name], ConfigDict):
+    raise InputError(
+      f"{field} is a section; set one of {_names(section[name])}"
+    )
+  return section[name]
+
+
+def _names(section: ConfigDict) -> str:
+  return ", ".join(section.keys())
+
+
+def _parse(config: ConfigDict, field: str, text: str) -> Any:
+  """The text of an override as Python reads it; strings need no quotes."""
+  if isinstance(_default(config, field), str):
+    return text
+  if text.lower() in ("true", "false"):
+    return text.lower() == "true"
+  try:
+    return ast.literal_eval(text)
+  except (ValueError, SyntaxError, MemoryError, RecursionError, TypeError):
+    return text
+
+
+def _typed(config: ConfigDict, field: str, value: Any) -> Any:
+  """``value`` if it has the type of the field's default."""
+  default = _default(config, field)
+  kind = type(default)
+  # An empty one takes numbers of either kind.
+  items = (int,) if kind is tuple and default else (int, float)
+  if kind is float and type(value) is int:
+    value = float(value) if abs(value) < 2**63 else float("inf")
+  if field in _BY_SITE and isinstance(value, (list, tuple)):
+    if value and all(type(item) in (int, float) for item in value):
+      return tuple(map(float, value))
+  elif kind is tuple and isinstance(value, (list, tuple)):
+    value = tuple(value)
+    if all(type(item) in items for item in value):
+      return value
+  elif type(value) is kind:
+    return value
+  takes = kind.__name__
+  if kind is tuple:
+    takes = f"a tuple of {items[-1].__name__}"
+  raise InputError(f"{field} must be {takes}, got {value!r}")

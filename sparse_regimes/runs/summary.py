@@ -1,0 +1,233 @@
+"""A run in words: what it is, what it costs, how it goes, what came out."""
+
+import importlib.metadata
+import os
+import platform
+import shlex
+from collections.abc import Mapping, Sequence
+from math import isfinite
+from typing import Any
+
+import jax
+import numpy as np
+from etils import epath
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+
+from sparse_regimes.data.dataset import Dataset
+from sparse_regimes.runs.journal import RECORD_NAMES, Journal, Record
+from sparse_regimes.training.metrics import Arithmetic, skippable_share
+from sparse_regimes.runs.pace import Pace, format_seconds
+from sparse_regimes.training.state import TrainState
+
+SUMMARY_FILE = "summary.json"
+_PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
+_LONG = 86_400.0
+# One in ten thousand activations carries no image through a network.
+_DEAD = 1e-4
+
+
+def describe_setup(
+  config: ConfigDict,
+  data: Dataset,
+  state: TrainState,
+  mesh: Mesh,
+  *,
+  steps_per_epoch: int,
+  steps_per_call: int,
+) -> list[str]:
+  """One line each on devices, data, parameters and steps."""
+  device = mesh.devices.flat[0]
+  others = jax.device_count() - mesh.size
+  processes = jax.process_count()
+  train = config.train
+  num_parameters = sum(p.size for p in jax.tree.leaves(state.params))
+  return [
+    f"devices     {mesh.size} x {device.device_kind} ({device.platform})"
+    + (f", {others} left idle" if others else "")
+    + (f", in {processes} processes" if processes > 1 else ""),
+    f"data        {config.data.name}: {len(data.train_labels):,} train and"
+    f" {len(data.test_labels):,} test images: {data.source}",
+    f"parameters  {num_parameters:,} in {_named(config.model)}",
+    f"controller  {_named(config.controller)}",
+    f"steps       {steps_per_epoch:,} an epoch of {train.batch_size} images"
+    f" each, {steps_per_epoch * train.epochs:,} in {train.epochs} epochs,"
+    f" {steps_per_call} a call",
+  ]
+
+
+def _named(section: ConfigDict) -> str:
+  """A name, and the arguments that come with it."""
+  rest = [f"{field} {v}" for field, v in section.items() if field != "name"]
+  return f"{section.name}: {', '.join(rest)}"
+
+
+def describe_cost(pace: Pace, *, epochs: int, steps_per_epoch: int) -> str:
+  """What the whole run will take on this machine, and what would fit it."""
+  seconds = pace.predict(
+    num_steps=epochs * steps_per_epoch, num_evaluations=epochs
+  )
+  text = (
+    f"estimate    about {format_seconds(seconds)} for {epochs} epochs, at"
+    f" {pace.images_per_second:.0f} images/s"
+  )
+  if seconds > _LONG and jax.default_backend() == "cpu":
+    text += (
+      "; that is long for a CPU: configs/quickstart.py (about 2 minutes) and"
+      " configs/wrn10_cpu.py (about 10 minutes) fit one, this config wants a"
+      " GPU or a TPU"
+    )
+  return text
+
+
+def describe_epoch(
+  measured: Mapping[str, Any],
+  journal: Journal,
+  epochs: int,
+  arithmetic: Arithmetic,
+) -> str:
+  """One line an epoch, or more where there is something to worry about.
+
+  Args:
+    measured: of the epoch, by the names of a record and of its details.
+    journal: up to its end.
+    epochs: of the run.
+    arithmetic: of the network.
+  """
+  warning = ""
+  if journal.skipped:
+    warning += f"\nwarning: {journal.skipped} steps skipped so far: not finite"
+  broken = [
+    name
+    for name, value in measured.items()
+    if isinstance(value, float) and not isfinite(value)
+  ]
+  if broken:
+    warning += f"\nwarning: not finite after epoch {measured['epoch']}, step"
+    warning += f" {measured['step']}: {', '.join(broken)}"
+  if journal.collapsed:
+    warning += (
+      f"\nwarning: collapsed at step {journal.collapses[-1][0]}: accuracy has"
+      " not come back since the last reset; docs/collapse.md has remedies"
+    )
+  dead = dead_sites(arithmetic, measured["test_dense_sites"])
+  if dead:
+    warning += f"\nwarning: no activation is left at {', '.join(dead)}"
+  pace = measured["images_per_second"]
+  pace = "" if pace is None else f"  {pace:.0f} images/s"
+  return (
+    f"epoch {measured['epoch']:>3}/{epochs}"
+    f"  loss {measured['train_loss']:.3f}"
+    f"  train {measured['train_accuracy']:.3f}"
+    f"  keep {measured['keep_ratio']:.3f}"
+    f"  test at budget {measured['test_sparse_accuracy']:.4f}"
+    f"  dense {measured['test_dense_accuracy']:.4f}"
+    f"{pace}{warning}"
+  )
+
+
+def dead_sites(arithmetic: Arithmetic, nonzero: Sequence[float]) -> list[str]:
+  """Names of the sites at which hardly an activation is nonzero."""
+  names = zip(arithmetic[1], nonzero, strict=True)
+  return [name for name, share in names if share < _DEAD]
+
+
+def summarize(
+  config: ConfigDict, journal: Journal, arithmetic: Arithmetic
+) -> dict[str, Any]:
+  """What a results table needs of a run that has ended.
+
+  Nothing was evaluated of one that diverged in its first epoch: null.
+  """
+  unknown: Record = dict.fromkeys(RECORD_NAMES)
+  last = journal.records[-1] if journal.records else unknown | {"epoch": 0}
+  best = journal.best or unknown
+  details = journal.details[-1] if journal.details else {}
+  sites = {
+    budget: details.get(f"test_{budget}_sites")
+    for budget in ("sparse", "dense")
+  }
+  skippable = {
+    budget: None if shares is None else skippable_share(arithmetic, shares)
+    for budget, shares in sites.items()
+  }
+  rates = [r["images_per_second"] for r in journal.records]
+  rates = [rate for rate in rates if rate is not None]
+  return {
+    "epochs": last["epoch"],
+    "steps": last["step"] or journal.step,
+    "seed": config.seed,
+    "compressions": journal.budget.compressions,
+    "resets": journal.budget.resets,
+    "lowest_keep_ratio": journal.budget.lowest,
+    "final_keep_ratio": last["keep_ratio"],
+    "final_train_accuracy": last["train_accuracy"],
+    "final_test_sparse_accuracy": last["test_sparse_accuracy"],
+    "final_test_dense_accuracy": last["test_dense_accuracy"],
+    "best_test_dense_accuracy": best["test_dense_accuracy"],
+    "best_epoch": best["epoch"],
+    # Of training images as they are evaluated: the gap to the test split.
+    "final_train_sparse_accuracy": details.get("train_sparse_accuracy"),
+    "final_train_dense_accuracy": details.get("train_dense_accuracy"),
+    # Upper bounds of what a sparse kernel could save.
+    "skippable_share_sparse": skippable["sparse"],
+    "skippable_share_dense": skippable["dense"],
+    "multiply_adds": arithmetic[0],
+    "collapses": journal.collapses,
+    "dead_sites": dead_sites(arithmetic, sites["dense"])
+    if sites["dense"]
+    else [],
+    "skipped_steps": journal.skipped,
+    # Unknown if no epoch was trained whole, between two evaluations.
+    "images_per_second": float(np.median(rates)) if rates else None,
+    "seconds": journal.seconds,
+    **environment(),
+  }
+
+
+def environment() -> dict[str, Any]:
+  """Devices, host and versions."""
+  return {
+    "device": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
+    "host": f"{_processors()} of {os.cpu_count()} cores, {platform.machine()}",
+    "python": platform.python_version(),
+    "versions": {name: importlib.metadata.version(name) for name in _PACKAGES},
+  }
+
+
+def _processors() -> int:
+  """As many as this process may use."""
+  if hasattr(os, "sched_getaffinity"):
+    return len(os.sched_getaffinity(0))
+  return os.cpu_count() or 1
+
+
+def describe_summary(summary: dict[str, Any], workdir: epath.Path) -> str:
+  """The end of a run, for a person."""
+  pace = summary["images_per_second"]
+  pace = "" if pace is None else f", {pace:.0f} images/s"
+  return (
+    f"\nfinished in {format_seconds(summary['seconds'])}:"
+    f" {summary['epochs']} epochs, {summary['steps']:,} steps{pace}\n"
+    f"  budget        {summary['compressions']} compressions,"
+    f" {summary['resets']} resets, lowest keep ratio"
+    f" {summary['lowest_keep_ratio']:.3f}, last"
+    f" {summary['final_keep_ratio']:.3f}\n"
+    f"  test, dense   {summary['final_test_dense_accuracy']:.4f} at the end,"
+    f" best {summary['best_test_dense_accuracy']:.4f} in epoch"
+    f" {summary['best_epoch']}\n"
+    f"  test, budget  {summary['final_test_sparse_accuracy']:.4f} at the last"
+    " keep ratio\n"
+    f"{_collapses(summary)}"
+    f"  run folder    {workdir}: curves.png, metrics.jsonl, checkpoints\n"
+    f"  next          python -m sparse_regimes.main --mode=eval"
+    f" {shlex.quote(f'--workdir={workdir}')} --keep_ratios=1.0,0.5,0.2,0.1"
+  )
+
+
+def _collapses(summary: dict[str, Any]) -> str:
+  if not summary["collapses"]:
+    return ""
+  last_end = summary["collapses"][-1][1]
+  end = "it never recovered" if last_end is None else "it recovered"
+  return f"  collapses     {len(summary['collapses'])}; from the last {end}\n"

@@ -1,0 +1,171 @@
+"""The folder of a run: which one, whose, and whether it goes on there."""
+
+import contextlib
+import json
+import os
+import platform
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from etils import epath
+from ml_collections import ConfigDict
+
+from sparse_regimes.runs import config as configs
+from sparse_regimes.errors import InputError
+from sparse_regimes.files import is_remote, lock, write
+
+CONFIG_FILE = "config.json"
+_LOCK_FILE = ".lock"
+# Any of these says that a run lives here.
+_RUN_FILES = (CONFIG_FILE, "metrics.jsonl", "checkpoints")
+# What may differ when a run goes on: it decides where and how fast, not what.
+FREE = (
+  "checkpoint.",
+  "data.dir",
+  "eval.batch_size",
+  "train.num_devices",
+  "train.on_nonfinite",
+  "train.parameters",
+  "train.steps_per_call",
+)
+
+
+def fresh_workdir(name: str) -> epath.Path:
+  """An unused ``runs/NAME-DATE-TIME`` below the current folder."""
+  stamp = time.strftime("%Y%m%d-%H%M%S")
+  return free_workdir(epath.Path("runs") / f"{name}-{stamp}")
+
+
+def free_workdir(path: epath.Path) -> epath.Path:
+  """``path``, or the first of ``path-2``, ``path-3``, ... that is not there."""
+  free, suffix = path, 1
+  while free.exists():
+    suffix += 1
+    free = path.with_name(f"{path.name}-{suffix}")
+  return free
+
+
+def check_workdir(path: epath.Path, config: ConfigDict) -> None:
+  """Raises an ``InputError`` if the run cannot be here; leaves nothing.
+
+  It can in a folder without a run, and where a run of this config was.
+  """
+  if not is_remote(path) and set("*?[]") & set(os.path.abspath(path)):
+    raise InputError(
+      f"--workdir must have none of * ? [ ] in its path, got {path}: the"
+      " checkpoints there could not be read"
+    )
+  try:
+    if (path / CONFIG_FILE).exists():
+      check_same(path, config)
+      with _locked(path):
+        return
+    for name in _RUN_FILES:
+      if (path / name).exists():
+        raise InputError(
+          f"--workdir must be a fresh folder or a run's, got {path}, which has"
+          f" {name} but no {CONFIG_FILE}"
+        )
+    if is_remote(path):
+      return
+    existing = Path(path)
+    while not existing.exists() and existing != existing.parent:
+      existing = existing.parent
+    # Asking for permission is not enough: root has it on a read-only disk.
+    with tempfile.TemporaryFile(dir=existing):
+      pass
+  except NotADirectoryError as error:
+    raise InputError(
+      f"--workdir must be a folder, got {path}, but {existing} is a file"
+    ) from error
+  except OSError as error:
+    raise InputError(
+      f"--workdir must be writable, got {path}: {error.strerror or error}"
+    ) from error
+
+
+def in_use(path: epath.Path) -> bool:
+  """Whether a living process trains here."""
+  if is_remote(path) or not (path / _LOCK_FILE).exists():
+    return False
+  with open(path / _LOCK_FILE, "rb") as file:
+    return not lock(file)
+
+
+@contextlib.contextmanager
+def open_workdir(path: epath.Path, config: ConfigDict) -> Iterator[None]:
+  """Makes the folder, writes ``config.json``, and keeps other runs out.
+
+  Raises:
+    InputError: if it cannot be written or another run has it.
+  """
+  try:
+    path.mkdir(parents=True, exist_ok=True)
+  except OSError as error:
+    raise InputError(
+      f"--workdir must be writable, got {path}: {error.strerror or error}"
+    ) from error
+  with _locked(path):
+    if (path / CONFIG_FILE).exists():
+      check_same(path, config)
+    text = json.dumps(config.to_dict(), indent=2) + "\n"
+    try:
+      write(path / CONFIG_FILE, text)
+    except OSError as error:
+      raise InputError(f"--workdir must be writable: {error}") from error
+    yield
+
+
+def check_same(path: epath.Path, config: ConfigDict) -> None:
+  """Raises an ``InputError`` if a run here began with another config.
+
+  It goes on with the one it began with, or a longer one.
+  """
+  before = configs.load(os.fspath(path / CONFIG_FILE))
+  free: tuple[str, ...] = FREE
+  if config.train.epochs > before.train.epochs:
+    free += ("train.epochs",)
+  if differing := differing_fields(before, config, free):
+    raise InputError(
+      f"--workdir {path} holds a run of another config: {', '.join(differing)};"
+      " --force_new starts afresh in a new folder"
+    )
+
+
+def differing_fields(
+  before: ConfigDict, now: ConfigDict, free: tuple[str, ...] = FREE
+) -> list[str]:
+  """Which fields differ, and how, but for those that begin as ``free`` says."""
+  was, is_now = configs.flatten(before), configs.flatten(now)
+  return [
+    f"{field} (was {was.get(field)!r}, now {is_now.get(field)!r})"
+    for field in sorted(was.keys() | is_now.keys())
+    if was.get(field) != is_now.get(field) and not field.startswith(free)
+  ]
+
+
+@contextlib.contextmanager
+def _locked(path: epath.Path) -> Iterator[None]:
+  """Holds the folder's lock, which the system frees when a process dies.
+
+  There are no locks in buckets.
+
+  Raises:
+    InputError: if a living process has it.
+  """
+  if is_remote(path):
+    yield
+    return
+  descriptor = os.open(path / _LOCK_FILE, os.O_RDWR | os.O_CREAT, 0o644)
+  with open(descriptor, "r+", encoding="utf-8", errors="replace") as file:
+    if not lock(file):
+      raise InputError(
+        f"--workdir {path} is in use by another run ({file.read().strip()})"
+      )
+    file.seek(0)
+    file.truncate()
+    file.write(f"process {os.getpid()} on {platform.node()}\n")
+    file.flush()
+    yield

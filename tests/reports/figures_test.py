@@ -1,0 +1,43 @@
+import io
+
+import pytest
+from journal_test import metrics
+from journal_test import record as measured
+from PIL import Image
+
+from sparse_regimes.reports import figures
+from sparse_regimes.runs.journal import Journal
+from sparse_regimes.runs.trace import Trace
+
+ARITHMETIC = (100, {"first": 40, "second": 20})
+
+
+def journal_of(num_epochs):
+  journal = Journal()
+  for epoch in range(1, num_epochs + 1):
+    journal.add_steps(metrics([1.0, 0.8 / epoch]))
+    journal.end_epoch(measured(epoch, 0.5) | {"ema_accuracy": None})
+  journal.collapses = [[1, 2], [3, None]]
+  return journal
+
+
+@pytest.mark.parametrize("num_epochs", [1, 60, 400])
+@pytest.mark.parametrize(
+  "draw",
+  [
+    figures.curves,
+    lambda *run: figures.curves(*run, ["Keep ratio"]),
+    figures.accuracies,
+    figures.generalisation_gap,
+    lambda _, trace: figures.site_heat_map(trace, "Nonzero fraction, dense"),
+  ],
+)
+def test_a_figure_is_a_picture(draw, num_epochs):
+  journal = journal_of(num_epochs)
+  trace = Trace.of(journal, ARITHMETIC)
+  with Image.open(
+    io.BytesIO(figures.png(draw(journal.records, trace)))
+  ) as image:
+    assert image.width >= 600
+    # Something other than paper is on it.
+    assert len(image.convert("RGB").getcolors(2**18)) > 20

@@ -1,0 +1,82 @@
+import contextlib
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from sparse_regimes.runs.stopping import Stopped, StopSignals
+
+# A main thread that is too busy to look, as while it compiles.
+BUSY = """
+import time
+from sparse_regimes import stopping
+stopping.GRACE_SECONDS = {grace}
+with stopping.StopSignals() as stop:
+  stop.graceful = True
+  print("ready", flush=True)
+  while True:
+    time.sleep(0.1)
+"""
+
+
+def start(grace):
+  process = subprocess.Popen(
+    [sys.executable, "-c", BUSY.format(grace=grace)],
+    stdout=subprocess.PIPE,
+    stderr=subprocess.PIPE,
+    text=True,
+  )
+  assert process.stdout.readline() == "ready\n"
+  return process
+
+
+def test_a_request_is_there_to_be_read():
+  with StopSignals() as stop:
+    stop.graceful = True
+    stop.check()
+    signal.raise_signal(signal.SIGTERM)
+    assert stop.requested == signal.SIGTERM
+    with pytest.raises(Stopped) as stopped:
+      stop.check()
+  assert stopped.value.exit_code == 143
+  assert str(stopped.value) == "SIGTERM"
+
+
+def test_where_nothing_has_to_be_saved_it_stops_at_once():
+  with pytest.raises(Stopped, match="SIGINT"), StopSignals():
+    signal.raise_signal(signal.SIGINT)
+
+
+def test_no_handler_of_errors_takes_it_for_one():
+  with pytest.raises(Stopped), contextlib.suppress(Exception):
+    raise Stopped(signal.SIGTERM)
+
+
+def test_handlers_are_put_back():
+  before = signal.getsignal(signal.SIGTERM)
+  with StopSignals():
+    assert signal.getsignal(signal.SIGTERM) != before
+  assert signal.getsignal(signal.SIGTERM) == before
+
+
+@pytest.mark.run
+def test_a_second_signal_ends_at_once():
+  with start(grace=60) as process:
+    process.send_signal(signal.SIGTERM)
+    assert "SIGTERM: finishing" in process.stderr.readline()
+    process.send_signal(signal.SIGINT)
+    assert "again: ending at once" in process.stderr.readline()
+  assert process.returncode == 130
+
+
+@pytest.mark.run
+def test_the_grace_ends():
+  with start(grace=0.5) as process:
+    asked = time.monotonic()
+    process.send_signal(signal.SIGTERM)
+    _, error = process.communicate(timeout=20)
+  assert time.monotonic() - asked >= 0.5
+  assert "ending at once" in error
+  assert process.returncode == 143
