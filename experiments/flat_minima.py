@@ -51,12 +51,12 @@ from etils import epath
 from run_queue import claim_of, run_all
 from studies import MEASURES, NOTE, STUDIES, Measured, draw, rows_of, table
 
-from sparse_regimes.analysis.network import MEASURES_FILE, read_measures
 from sparse_regimes.errors import InputError, one_of
 from sparse_regimes.files import write
 from sparse_regimes.runs import config as configs
 from sparse_regimes.runs.checkpoint import FOLDER
 from sparse_regimes.runs.past_run import kept_epochs
+from sparse_regimes.runs.tables import MEASURES_FILE, read_measures
 
 # Every epoch is measured, so every epoch is kept.
 _KEEP = "checkpoint.keep=1000"

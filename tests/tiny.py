@@ -13,7 +13,7 @@ from flax import linen as nn
 from sparse_regimes import SparseActivation, TrainState, make_train_step
 from sparse_regimes.data.dataset import normalize
 from sparse_regimes.layers import BatchNorm
-from sparse_regimes.training.metrics import nonzero_fraction
+from sparse_regimes.masks.statistics import nonzero_fraction
 
 
 @functools.partial(jax.jit, static_argnums=0)

@@ -1,20 +1,13 @@
 """One checkpoint at many budgets: the budget sweep."""
 
-import csv
-import io
-import json
-import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from etils import epath
 from jax.typing import ArrayLike
 
-from sparse_regimes.errors import InputError
-from sparse_regimes.files import read_json, write
 from sparse_regimes.training.classification import Batch
 from sparse_regimes.training.losses import cross_entropy
 from sparse_regimes.training.metrics import (
@@ -25,8 +18,6 @@ from sparse_regimes.training.metrics import (
 from sparse_regimes.training.state import TrainState
 from sparse_regimes.tree import by_path
 
-SWEEP_FILE = "sweep.json"
-_MAX_BYTES = 1 << 26
 # Of a row, in the order of the table; those after ``SITES`` are lists by site.
 TOTALS = ("keep_ratio", "accuracy", "loss", "calibration_error", "nonzero")
 SITES = ("site_nonzero", "site_threshold", "site_kept_mass", "site_dead")
@@ -144,65 +135,3 @@ def _in_order(collected: Any) -> list[Any]:
   return list(
     by_path(collected, is_leaf=lambda x: hasattr(x, "threshold")).values()
   )
-
-
-def write_sweep(folder: epath.Path, content: dict[str, Any]) -> None:
-  """Writes ``sweep.json``, and ``sweep.csv`` with a line a ratio and site.
-
-  Args:
-    folder: of the run.
-    content: ``rows`` of :func:`sweep`, ``sites`` (their names) and what
-      identifies them. A number that is not finite becomes null.
-  """
-  rows = [{n: _plain(row[n]) for n in row} for row in content["rows"]]
-  text = json.dumps(content | {"rows": rows}, indent=2, allow_nan=False)
-  write(folder / SWEEP_FILE, text + "\n")
-  lines = io.StringIO()
-  table = csv.writer(lines)
-  table.writerow([*TOTALS, "site", *SITES])
-  for row in rows:
-    for i, site in enumerate(content["sites"]):
-      table.writerow(
-        [*(row[n] for n in TOTALS), site, *(row[n][i] for n in SITES)]
-      )
-  write(folder / "sweep.csv", lines.getvalue())
-
-
-def _plain(value: Any) -> Any:
-  if isinstance(value, list):
-    return [_plain(v) for v in value]
-  return value if math.isfinite(value) else None
-
-
-def read_sweep(folder: epath.Path) -> dict[str, Any]:
-  """Reads what :func:`write_sweep` wrote; null becomes NaN again.
-
-  Raises:
-    InputError: naming the file and what is wrong.
-  """
-  path = folder / SWEEP_FILE
-  try:
-    content = read_json(path, most=_MAX_BYTES)
-    if {"checkpoint", "epoch"} - set(content) or not content["rows"]:
-      raise ValueError("it has no rows of a checkpoint")
-    num_sites = len(content["rows"][0][SITES[0]])
-    for row in content["rows"]:
-      row |= {name: _number(row[name]) for name in TOTALS}
-      for name in SITES:
-        if len(row[name]) != num_sites:
-          raise ValueError("rows have different sites")
-        row[name] = [_number(value) for value in row[name]]
-  except (OSError, ValueError, KeyError, TypeError) as error:
-    raise InputError(
-      f"{path} could not be read ({type(error).__name__}: {error}); --mode=eval"
-      " makes it anew"
-    ) from error
-  return content
-
-
-def _number(value: Any) -> float:
-  if value is None:
-    return math.nan
-  if type(value) not in (int, float) or not abs(value) < 1e300:
-    raise ValueError("a row's values are not finite numbers")
-  return value

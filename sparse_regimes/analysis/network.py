@@ -1,7 +1,6 @@
-"""``measures.json``: how sparse, flat and robust a network was, by epoch."""
+"""How sparse, flat and robust a network is."""
 
 import functools
-import json
 import math
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -9,31 +8,16 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from etils import epath
 from flax import linen as nn
 
 from sparse_regimes import analysis
 from sparse_regimes.data.dataset import Dataset, normalize
-from sparse_regimes.errors import InputError
-from sparse_regimes.files import read_json, write
 from sparse_regimes.training.losses import cross_entropy
 from sparse_regimes.training.metrics import is_correct
 from sparse_regimes.training.state import TrainState
 
-MEASURES_FILE = "measures.json"
-_MAX_BYTES = 1 << 26
 _RADIUS = 0.05
 _EPSILON = 1 / 255
-# Of an epoch: numbers, of which some may be null.
-NUMBERS = (
-  *("step", "keep_ratio", "test_dense_accuracy", "accuracy"),
-  *("fgsm_accuracy", "sharpness", "hessian_trace", "hessian_error"),
-)
-_LISTS = {"effective"}
-_TABLES = {
-  "sites": analysis.Measures._fields,
-  "spectra": analysis.Concentration._fields,
-}
 
 
 def measure_state(
@@ -164,50 +148,3 @@ def _plain(value: Any) -> Any:
   array = np.asarray(value, np.float64)
   numbers = [float(v) if math.isfinite(v) else None for v in array.ravel()]
   return numbers if array.ndim else numbers[0]
-
-
-def write_measures(folder: epath.Path, content: Mapping[str, Any]) -> None:
-  """Writes ``measures.json`` at once."""
-  text = json.dumps(content, indent=1, allow_nan=False)
-  write(folder / MEASURES_FILE, text + "\n")
-
-
-def read_measures(folder: epath.Path) -> dict[str, Any]:
-  """Reads what :func:`write_measures` wrote.
-
-  Raises:
-    InputError: naming the file and what is wrong.
-  """
-  path = folder / MEASURES_FILE
-  try:
-    content = read_json(path, most=_MAX_BYTES)
-    if type(content["num_images"]) is not int:
-      raise ValueError("its num_images is no number")
-    before = -1
-    names_of: dict[str, list[str]] = {}
-    for row in content["epochs"]:
-      if type(row["epoch"]) is not int or row["epoch"] <= before:
-        raise ValueError("its epochs are not in order")
-      before = row["epoch"]
-      values = [row[name] for name in NUMBERS]
-      for table, names in _TABLES.items():
-        if names_of.setdefault(table, list(row[table])) != list(row[table]):
-          raise ValueError(f"epoch {before} has other {table}")
-        for entry in row[table].values():
-          values += [entry[name] for name in names if name not in _LISTS]
-          for name in _LISTS & set(names):
-            values += entry[name]
-      if not all(map(_is_measured, values)):
-        raise ValueError(f"epoch {before} has what is no number")
-    if before < 0:
-      raise ValueError("it has no epoch")
-  except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-    raise InputError(
-      f"{path} could not be read ({type(error).__name__}: {error}); delete it"
-      " and --mode=measure makes it anew"
-    ) from error
-  return content
-
-
-def _is_measured(value: Any) -> bool:
-  return value is None or (type(value) in (int, float) and abs(value) < 1e300)

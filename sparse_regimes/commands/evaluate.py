@@ -6,11 +6,7 @@ from collections.abc import Callable, Sequence
 from etils import epath
 from ml_collections import ConfigDict
 
-from sparse_regimes.analysis.budget_sweep import (
-  make_sweep_step,
-  sweep,
-  write_sweep,
-)
+from sparse_regimes.analysis.budget_sweep import make_sweep_step, sweep
 from sparse_regimes.data.dataset import normalize
 from sparse_regimes.errors import InputError
 from sparse_regimes.files import write
@@ -22,6 +18,7 @@ from sparse_regimes.runs.evaluate import make_batches
 from sparse_regimes.runs.mesh import make_mesh
 from sparse_regimes.runs.pace import format_seconds
 from sparse_regimes.runs.past_run import load_config, load_run
+from sparse_regimes.runs.tables import write_sweep
 
 # Seconds from which a person wants to know how many are left.
 _LONG = 10.0

@@ -8,12 +8,7 @@ from typing import Any
 import jax
 from etils import epath
 
-from sparse_regimes.analysis.network import (
-  MEASURES_FILE,
-  measure_state,
-  read_measures,
-  write_measures,
-)
+from sparse_regimes.analysis.network import measure_state
 from sparse_regimes.errors import InputError
 from sparse_regimes.masks.activations import flat_part
 from sparse_regimes.reports.run_page import write_report
@@ -25,6 +20,11 @@ from sparse_regimes.runs.past_run import (
   kept_epochs,
   load_config,
   restore_number,
+)
+from sparse_regimes.runs.tables import (
+  MEASURES_FILE,
+  read_measures,
+  write_measures,
 )
 
 # What measures depend on, and how it is given.

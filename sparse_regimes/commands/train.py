@@ -20,6 +20,7 @@ from sparse_regimes.controllers import innermost
 from sparse_regimes.data.dataset import Dataset, epoch_indices, normalize
 from sparse_regimes.errors import InputError
 from sparse_regimes.files import write
+from sparse_regimes.masks.statistics import Arithmetic
 from sparse_regimes.reports import figures
 from sparse_regimes.reports.run_page import ENVIRONMENT_FILE, write_report
 from sparse_regimes.runs import factory, processes, summary
@@ -53,7 +54,6 @@ from sparse_regimes.runs.writers import (
   write_records,
 )
 from sparse_regimes.training.eval_step import make_eval_step
-from sparse_regimes.training.metrics import Arithmetic
 from sparse_regimes.training.optimizer import learning_rate_of
 from sparse_regimes.training.state import TrainState
 from sparse_regimes.training.step import make_train_call, make_train_step

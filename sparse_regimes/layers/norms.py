@@ -109,7 +109,7 @@ class RestrictedLayerNorm(nn.Module):
      \cdot \gamma + \beta
 
   The restriction :math:`\gamma \ge 1` is a projection of the optimizer:
-  :func:`sparse_regimes.training.projections.restricted_scale`. From scratch there is no
+  :func:`sparse_regimes.projections.restricted_scale`. From scratch there is no
   bias; for fine-tuning there is one that no gradient reaches.
 
   Attributes:

@@ -17,7 +17,7 @@ from sparse_regimes.masks.selection import (
   sparse_activation,
 )
 from sparse_regimes.masks.sites import at_site
-from sparse_regimes.training.metrics import site_sums
+from sparse_regimes.masks.statistics import site_sums
 
 
 class SparseActivation(nn.Module):

@@ -24,7 +24,7 @@ from sparse_regimes.masks.activations import (
   shifted,
 )
 from sparse_regimes.masks.selection import IMPLEMENTATIONS, SCORES, check_scope
-from sparse_regimes.training.metrics import nonzero_fraction
+from sparse_regimes.masks.statistics import nonzero_fraction
 
 ZEROTH_BIASES = ("none", "input", "output")
 MLP_NORMS = ("ln", "restricted", "restricted_finetune")

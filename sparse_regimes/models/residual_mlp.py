@@ -103,7 +103,7 @@ class ResidualMLP(nn.Module):
 
   @property
   def restricted_scales(self) -> tuple[str, ...]:
-    """Paths for :func:`sparse_regimes.training.projections.restricted_scale`."""
+    """Paths for :func:`sparse_regimes.projections.restricted_scale`."""
     if self.norm == "ln":
       return ()
     return tuple(f"block{i}/norm/scale" for i in range(self.depth))

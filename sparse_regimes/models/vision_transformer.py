@@ -156,7 +156,7 @@ class VisionTransformer(nn.Module):
 
   @property
   def restricted_scales(self) -> tuple[str, ...]:
-    """Paths for :func:`sparse_regimes.training.projections.restricted_scale`."""
+    """Paths for :func:`sparse_regimes.projections.restricted_scale`."""
     if self.norm == "ln":
       return ()
     return tuple(f"block{i}_mlp/norm/scale" for i in range(self._shape()[0]))

@@ -18,7 +18,7 @@ from sparse_regimes.layers import NORMS, SparseActivation, make_norm
 from sparse_regimes.masks.activations import Activation, get_activation
 from sparse_regimes.masks.selection import IMPLEMENTATIONS, SCORES, check_scope
 from sparse_regimes.masks.sites import at_site, check_sites
-from sparse_regimes.training.metrics import nonzero_fraction
+from sparse_regimes.masks.statistics import nonzero_fraction
 
 _CONV_INIT = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
 _BLOCK_PART = re.compile(r"block[123]\.\d+\.(norm[12]|conv[12]|shortcut)")

@@ -10,8 +10,8 @@ from jax.typing import ArrayLike
 from sparse_regimes.errors import in_range
 from sparse_regimes.masks.activations import Activation
 from sparse_regimes.masks.sites import at_site, check_sites
+from sparse_regimes.masks.statistics import nonzero_fraction
 from sparse_regimes.nnx.sparse_activation import SparseActivation
-from sparse_regimes.training.metrics import nonzero_fraction
 
 
 class _Block(nnx.Module):

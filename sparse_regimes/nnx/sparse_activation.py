@@ -14,7 +14,7 @@ from sparse_regimes.masks.selection import (
   sparse_activation,
 )
 from sparse_regimes.masks.sites import at_site
-from sparse_regimes.training.metrics import nonzero_fraction
+from sparse_regimes.masks.statistics import nonzero_fraction
 
 
 class SparseActivation(nnx.Module):

@@ -202,7 +202,8 @@ def budget_sweep(
   """Accuracy, loss, calibration and nonzero fraction over keep ratio.
 
   Args:
-    sweeps: rows of :func:`sparse_regimes.analysis.budget_sweep.sweep` by the run's name.
+    sweeps: rows of :func:`sparse_regimes.analysis.budget_sweep.sweep` by
+      the run's name.
     titles: of the panels, in two columns.
   """
   figure, axes = panels(len(titles), sharex=True)
@@ -261,7 +262,7 @@ def measures(epochs: Sequence[Mapping[str, Any]], title: str) -> Figure:
   """A measure of every site over epochs, a line each.
 
   Args:
-    epochs: of :func:`sparse_regimes.analysis.network.read_measures`.
+    epochs: of :func:`sparse_regimes.runs.tables.read_measures`.
     title: of ``MEASURES``.
   """
   field, scale = MEASURES[title]

@@ -8,10 +8,9 @@ from typing import Any
 
 from etils import epath
 
-from sparse_regimes.analysis.budget_sweep import SWEEP_FILE, read_sweep
-from sparse_regimes.analysis.network import MEASURES_FILE, read_measures
 from sparse_regimes.errors import InputError
 from sparse_regimes.files import read_json, write
+from sparse_regimes.masks.statistics import skippable_share
 from sparse_regimes.reports import figures
 from sparse_regimes.reports.page import (
   Block,
@@ -27,10 +26,15 @@ from sparse_regimes.runs.config import flatten
 from sparse_regimes.runs.journal import Record, read_records
 from sparse_regimes.runs.pace import format_seconds
 from sparse_regimes.runs.summary import SUMMARY_FILE, dead_sites
+from sparse_regimes.runs.tables import (
+  MEASURES_FILE,
+  SWEEP_FILE,
+  read_measures,
+  read_sweep,
+)
 from sparse_regimes.runs.trace import Trace, read_trace
 from sparse_regimes.runs.workdir import CONFIG_FILE
 from sparse_regimes.runs.writers import METRICS_FILE
-from sparse_regimes.training.metrics import skippable_share
 
 REPORT_FILE = "report.html"
 ENVIRONMENT_FILE = "environment.json"

@@ -20,7 +20,7 @@ from sparse_regimes.controllers.bounds import MAX_COUNT
 from sparse_regimes.data import cifar10, mini
 from sparse_regimes.data.dataset import Dataset
 from sparse_regimes.errors import InputError, in_range, one_of
-from sparse_regimes.training.metrics import Arithmetic
+from sparse_regimes.masks.statistics import (Arithmetic)
 from sparse_regimes.models.residual_mlp import ResidualMLP
 from sparse_regimes.models.vision_transformer import VisionTransformer
 from sparse_regimes.models.wide_resnet import WideResNet

@@ -16,7 +16,7 @@ from sparse_regimes.runs.journal import (
   are_details,
   is_count,
 )
-from sparse_regimes.training.metrics import Arithmetic
+from sparse_regimes.masks.statistics import (Arithmetic)
 
 TRACE_FILE = "trace.json"
 

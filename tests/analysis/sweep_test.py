@@ -21,21 +21,17 @@ from sparse_regimes.analysis.budget_sweep import (
   TOTALS,
   _in_order,
   make_sweep_step,
-  read_sweep,
   sweep,
-  write_sweep,
 )
 from sparse_regimes.data.dataset import normalize
 from sparse_regimes.errors import InputError
 from sparse_regimes.masks.activations import get_activation
+from sparse_regimes.masks.statistics import site_sums
 from sparse_regimes.reports import figures
 from sparse_regimes.runs.evaluate import evaluate, make_batches
 from sparse_regimes.runs.mesh import make_mesh, place_state, state_shardings
-from sparse_regimes.training.metrics import (
-  calibration_error,
-  calibration_sums,
-  site_sums,
-)
+from sparse_regimes.runs.tables import read_sweep, write_sweep
+from sparse_regimes.training.metrics import calibration_error, calibration_sums
 from sparse_regimes.training.optimizer import sgd
 
 RNG = np.random.default_rng(0)

@@ -16,7 +16,6 @@ from etils import epath
 from paired import estimate
 
 from sparse_regimes import analysis
-from sparse_regimes.analysis.network import MEASURES_FILE, read_measures
 from sparse_regimes.commands.measure import measure_run
 from sparse_regimes.data.dataset import normalize
 from sparse_regimes.errors import InputError
@@ -25,6 +24,7 @@ from sparse_regimes.masks.activations import flat_part, get_activation, shifted
 from sparse_regimes.runs import config as configs
 from sparse_regimes.runs import factory
 from sparse_regimes.runs.past_run import kept_epochs, restore_number
+from sparse_regimes.runs.tables import MEASURES_FILE, read_measures
 
 pytestmark = pytest.mark.run
 

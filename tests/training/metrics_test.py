@@ -1,8 +1,9 @@
 import jax.numpy as jnp
 import numpy as np
 
+from sparse_regimes.masks.statistics import nonzero_fraction
 from sparse_regimes.training.losses import cross_entropy
-from sparse_regimes.training.metrics import is_correct, nonzero_fraction
+from sparse_regimes.training.metrics import is_correct
 
 
 def test_nonzero_fraction_of_more_entries_than_float32_can_count():

@@ -1,0 +1,1 @@
+"""Which activations survive a budget, and what is left of them."""

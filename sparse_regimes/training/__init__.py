@@ -1,0 +1,1 @@
+"""The jitted step and what goes into it: pure functions and a state."""
