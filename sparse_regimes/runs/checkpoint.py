@@ -10,8 +10,8 @@ import jax
 import orbax.checkpoint as ocp
 from etils import epath
 
-from sparse_regimes.runs.digest import digest
 from sparse_regimes.errors import InputError
+from sparse_regimes.runs.digest import digest
 from sparse_regimes.runs.journal import MAX_BYTES, Journal, Record
 from sparse_regimes.runs.processes import any_of_all, is_first, on_first
 from sparse_regimes.training.state import TrainState

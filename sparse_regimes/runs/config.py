@@ -10,8 +10,8 @@ from typing import Any
 from etils import epath
 from ml_collections import ConfigDict
 
-from sparse_regimes.runs import factory
 from sparse_regimes.errors import InputError, in_range, one_of
+from sparse_regimes.runs import factory
 from sparse_regimes.runs.mesh import PARAMETERS
 
 # Of examples and steps; int32 holds their products with epochs of CIFAR-10.

@@ -8,9 +8,9 @@ import numpy as np
 from jax.sharding import Mesh
 from jax.typing import ArrayLike
 
+from sparse_regimes.runs.mesh import over_batches, place
 from sparse_regimes.training.classification import Batch
 from sparse_regimes.training.eval_step import EvalStep
-from sparse_regimes.runs.mesh import over_batches, place
 from sparse_regimes.training.state import TrainState
 
 

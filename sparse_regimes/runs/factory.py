@@ -13,18 +13,17 @@ from flax import linen as nn
 from ml_collections import ConfigDict
 
 from sparse_regimes import controllers
-from sparse_regimes.training import optimizer
-from sparse_regimes.training import projections
 from sparse_regimes.controllers import Controller
 from sparse_regimes.controllers.bounds import MAX_COUNT
 from sparse_regimes.data import cifar10, mini
 from sparse_regimes.data.dataset import Dataset
 from sparse_regimes.errors import InputError, in_range, one_of
-from sparse_regimes.masks.statistics import (Arithmetic)
+from sparse_regimes.masks.sites import check_sites
+from sparse_regimes.masks.statistics import Arithmetic
 from sparse_regimes.models.residual_mlp import ResidualMLP
 from sparse_regimes.models.vision_transformer import VisionTransformer
 from sparse_regimes.models.wide_resnet import WideResNet
-from sparse_regimes.masks.sites import check_sites
+from sparse_regimes.training import optimizer, projections
 from sparse_regimes.training.state import TrainState
 
 CONTROLLERS: dict[str, Callable[..., Controller]] = {

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 from etils import epath
 
-from sparse_regimes.runs.cycles import Budget
 from sparse_regimes.errors import InputError
+from sparse_regimes.runs.cycles import Budget
 
 # Numbers by name; null where a run has no such quantity.
 Record = dict[str, Any]

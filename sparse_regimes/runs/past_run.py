@@ -9,6 +9,8 @@ import jax
 from etils import epath
 from ml_collections import ConfigDict
 
+from sparse_regimes.data.dataset import Dataset
+from sparse_regimes.errors import InputError, one_of
 from sparse_regimes.runs import config as configs
 from sparse_regimes.runs import factory
 from sparse_regimes.runs.checkpoint import (
@@ -19,12 +21,10 @@ from sparse_regimes.runs.checkpoint import (
   read,
   read_journal,
 )
-from sparse_regimes.data.dataset import Dataset
-from sparse_regimes.errors import InputError, one_of
 from sparse_regimes.runs.journal import Journal
-from sparse_regimes.tree import by_path
-from sparse_regimes.training.state import TrainState
 from sparse_regimes.runs.workdir import CONFIG_FILE, FREE, differing_fields
+from sparse_regimes.training.state import TrainState
+from sparse_regimes.tree import by_path
 
 
 @dataclasses.dataclass

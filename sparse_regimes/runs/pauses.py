@@ -9,8 +9,8 @@ from ml_collections import ConfigDict
 from sparse_regimes.runs.checkpoint import Checkpoints
 from sparse_regimes.runs.journal import Journal
 from sparse_regimes.runs.processes import any_of_all, is_first, preempted
-from sparse_regimes.training.state import TrainState
 from sparse_regimes.runs.stopping import Stopped, StopSignals
+from sparse_regimes.training.state import TrainState
 
 
 class Pauses:

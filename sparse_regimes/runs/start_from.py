@@ -10,13 +10,13 @@ from etils import epath
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from sparse_regimes.runs import factory
 from sparse_regimes.data.dataset import Dataset
 from sparse_regimes.errors import InputError
+from sparse_regimes.runs import factory
 from sparse_regimes.runs.mesh import described, state_shardings
 from sparse_regimes.runs.past_run import describe_state, load_config, restore
-from sparse_regimes.tree import by_path, name_of
 from sparse_regimes.training.state import TrainState
+from sparse_regimes.tree import by_path, name_of
 
 # What fine-tuning for sparsity adds, and what a restricted norm leaves out.
 _MAY_DIFFER = ("/zeroth_bias", "/norm/bias")

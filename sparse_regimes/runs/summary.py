@@ -15,8 +15,8 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from sparse_regimes.data.dataset import Dataset
+from sparse_regimes.masks.statistics import Arithmetic, skippable_share
 from sparse_regimes.runs.journal import RECORD_NAMES, Journal, Record
-from sparse_regimes.masks.statistics import (Arithmetic, skippable_share)
 from sparse_regimes.runs.pace import Pace, format_seconds
 from sparse_regimes.training.state import TrainState
 

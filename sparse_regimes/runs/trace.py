@@ -6,9 +6,10 @@ from typing import Any
 
 from etils import epath
 
-from sparse_regimes.runs.cycles import Budget
 from sparse_regimes.errors import InputError
 from sparse_regimes.files import write
+from sparse_regimes.masks.statistics import Arithmetic
+from sparse_regimes.runs.cycles import Budget
 from sparse_regimes.runs.journal import (
   MAX_BYTES,
   Journal,
@@ -16,7 +17,6 @@ from sparse_regimes.runs.journal import (
   are_details,
   is_count,
 )
-from sparse_regimes.masks.statistics import (Arithmetic)
 
 TRACE_FILE = "trace.json"
 

@@ -12,9 +12,9 @@ from pathlib import Path
 from etils import epath
 from ml_collections import ConfigDict
 
-from sparse_regimes.runs import config as configs
 from sparse_regimes.errors import InputError
 from sparse_regimes.files import is_remote, lock, write
+from sparse_regimes.runs import config as configs
 
 CONFIG_FILE = "config.json"
 _LOCK_FILE = ".lock"

@@ -6,12 +6,16 @@ from etils import epath
 from figures_test import ARITHMETIC, journal_of
 from fsspec.implementations.memory import MemoryFileSystem
 
-from sparse_regimes.runs import config as configs
 from sparse_regimes.errors import InputError
-from sparse_regimes.runs.journal import read_records
 from sparse_regimes.reports.run_page import write_report
+from sparse_regimes.runs import config as configs
+from sparse_regimes.runs.journal import read_records
 from sparse_regimes.runs.trace import Trace
-from sparse_regimes.runs.workdir import check_workdir, free_workdir, open_workdir
+from sparse_regimes.runs.workdir import (
+  check_workdir,
+  free_workdir,
+  open_workdir,
+)
 from sparse_regimes.runs.writers import MetricWriter
 
 

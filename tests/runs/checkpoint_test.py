@@ -13,10 +13,9 @@ from journal_test import record
 from tiny import TinyNet, tiny_state
 
 from sparse_regimes import controllers
-from sparse_regimes.runs import checkpoint
-from sparse_regimes.runs import past_run
-from sparse_regimes.runs.checkpoint import Checkpoints
 from sparse_regimes.errors import InputError
+from sparse_regimes.runs import checkpoint, past_run
+from sparse_regimes.runs.checkpoint import Checkpoints
 from sparse_regimes.runs.journal import Journal
 from sparse_regimes.runs.mesh import (
   described,

@@ -3,8 +3,8 @@ from pathlib import Path
 
 import pytest
 
-from sparse_regimes.runs import config as configs
 from sparse_regimes.errors import InputError
+from sparse_regimes.runs import config as configs
 
 CONFIGS = Path(__file__).parent.parent / "configs"
 SMOKE = str(CONFIGS / "smoke.py")

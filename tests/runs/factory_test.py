@@ -2,10 +2,10 @@ import jax
 import jax.numpy as jnp
 import pytest
 
+from sparse_regimes.errors import InputError
 from sparse_regimes.runs import config as configs
 from sparse_regimes.runs import factory
 from sparse_regimes.runs.epoch import default_steps_per_call
-from sparse_regimes.errors import InputError
 
 
 @pytest.mark.parametrize(

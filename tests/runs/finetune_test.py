@@ -10,11 +10,11 @@ import optax
 import pytest
 from tiny import apply, init
 
-from sparse_regimes.runs import config as configs
-from sparse_regimes.runs import factory
 from sparse_regimes.errors import InputError
 from sparse_regimes.main import main
 from sparse_regimes.models.residual_mlp import ResidualMLP
+from sparse_regimes.runs import config as configs
+from sparse_regimes.runs import factory
 from sparse_regimes.runs.start_from import adopt
 
 SMALL = (

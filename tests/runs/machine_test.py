@@ -15,13 +15,13 @@ from etils import epath
 from figures_test import ARITHMETIC, journal_of
 from running import ROOT, TINY_RUN, records_of, run
 
-from sparse_regimes.runs import config as configs
 from sparse_regimes import files
-from sparse_regimes.reports import figures
-from sparse_regimes.runs import workdir
 from sparse_regimes.data import cifar10, tfds
 from sparse_regimes.errors import InputError
 from sparse_regimes.main import main
+from sparse_regimes.reports import figures
+from sparse_regimes.runs import config as configs
+from sparse_regimes.runs import workdir
 from sparse_regimes.runs.summary import describe_summary
 from sparse_regimes.runs.trace import Trace
 
@@ -111,9 +111,7 @@ def test_pictures_are_ours_whatever_matplotlib_is_told(tmp_path):
 @pytest.mark.run
 def test_a_notebook_s_backend_is_not_in_the_way():
   environment = os.environ | {"MPLBACKEND": "module://nowhere.backend_inline"}
-  code = (
-    "import os, sparse_regimes.reports.figures;print(os.environ['MPLBACKEND'], end='')"
-  )
+  code = "import os, sparse_regimes.reports.figures;print(os.environ['MPLBACKEND'], end='')"
   for module in ("", "import compare, search_results, studies; "):
     done = subprocess.run(
       [sys.executable, "-c", module + code],

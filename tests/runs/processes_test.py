@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from running import read_until, records_of, run, start
 
-from sparse_regimes.runs import processes
 from sparse_regimes.errors import InputError
+from sparse_regimes.runs import processes
 
 
 def test_alone_there_is_nothing_to_agree_on():

@@ -7,8 +7,8 @@ import sys
 import pytest
 from etils import epath
 
-from sparse_regimes.runs import config as configs
 from sparse_regimes.errors import InputError
+from sparse_regimes.runs import config as configs
 from sparse_regimes.runs.workdir import (
   check_workdir,
   free_workdir,
