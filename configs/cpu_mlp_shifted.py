@@ -10,47 +10,14 @@ Source:   Peng et al., arXiv 2309.03004, scaled down; mlp_shifted is the full
           size.
 """
 
+import cpu_mlp
 from ml_collections import ConfigDict
 
 
 def get_config() -> ConfigDict:
   """A shifted S on a residual MLP, 8,000 images, 20 epochs."""
-  config = ConfigDict()
-  config.seed = 0
-
-  config.data = ConfigDict()
-  config.data.name = "cifar10"
-  config.data.num_train = 8000
-  config.data.num_test = 2000
-
-  config.model = ConfigDict()
-  config.model.name = "residual_mlp"
-  config.model.width = 256
-  config.model.depth = 4
+  config = cpu_mlp.get_config()
   config.model.activation = "s_jsrelu"
   config.model.shift_x = 1.6
   config.model.shift_y = 1.6
-
-  config.controller = ConfigDict()
-  config.controller.name = "constant"
-  config.controller.keep_ratio = 1.0
-
-  config.optimizer = ConfigDict()
-  config.optimizer.name = "adam"
-  # Adam, where the full size has SGD: there are a sixtieth of its steps.
-  config.optimizer.learning_rate = 1e-3
-  config.optimizer.reference_batch_size = 0
-  config.optimizer.schedule = "constant"
-
-  config.train = ConfigDict()
-  config.train.epochs = 20
-  config.train.batch_size = 64
-
-  config.eval = ConfigDict()
-  config.eval.batch_size = 500
-  config.eval.num_train = 500
-
-  # The measures look at the end of every epoch.
-  config.checkpoint = ConfigDict()
-  config.checkpoint.keep = 1000
   return config

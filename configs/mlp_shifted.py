@@ -8,41 +8,14 @@ Expected: not run at this size here.
 Source:   Peng et al., arXiv 2309.03004.
 """
 
+import mlp_vanilla
 from ml_collections import ConfigDict
 
 
 def get_config() -> ConfigDict:
   """A shifted S on the residual MLP."""
-  config = ConfigDict()
-  config.seed = 0
-
-  config.data = ConfigDict()
-  config.data.name = "cifar10"
-
-  config.model = ConfigDict()
-  config.model.name = "residual_mlp"
-  config.model.width = 256
-  config.model.depth = 4
+  config = mlp_vanilla.get_config()
   config.model.activation = "s_jsrelu"
   config.model.shift_x = 1.6
   config.model.shift_y = 1.6
-
-  config.controller = ConfigDict()
-  config.controller.name = "constant"
-  config.controller.keep_ratio = 1.0
-
-  config.optimizer = ConfigDict()
-  config.optimizer.name = "sgd"
-  config.optimizer.momentum = 0.0
-  config.optimizer.nesterov = False
-  config.optimizer.learning_rate = 1e-3
-  config.optimizer.reference_batch_size = 0
-  config.optimizer.schedule = "constant"
-
-  config.train = ConfigDict()
-  config.train.epochs = 100
-  config.train.batch_size = 32
-
-  config.eval = ConfigDict()
-  config.eval.batch_size = 500
   return config

@@ -8,38 +8,12 @@ Expected: not run at this size here.
 Source:   Peng et al., arXiv 2309.03004.
 """
 
+import vit_vanilla
 from ml_collections import ConfigDict
 
 
 def get_config() -> ConfigDict:
   """Noise of 0.1 of the root mean square weight."""
-  config = ConfigDict()
-  config.seed = 0
-
-  config.data = ConfigDict()
-  config.data.name = "cifar10"
-
-  config.model = ConfigDict()
-  config.model.name = "vision_transformer"
-  config.model.size = "Ti"
-  config.model.patch = 4
-  config.model.activation = "relu"
+  config = vit_vanilla.get_config()
   config.model.noise = 0.1
-
-  config.controller = ConfigDict()
-  config.controller.name = "constant"
-  config.controller.keep_ratio = 1.0
-
-  config.optimizer = ConfigDict()
-  config.optimizer.name = "adam"
-  config.optimizer.learning_rate = 1e-4
-  config.optimizer.reference_batch_size = 0
-  config.optimizer.schedule = "constant"
-
-  config.train = ConfigDict()
-  config.train.epochs = 100
-  config.train.batch_size = 64
-
-  config.eval = ConfigDict()
-  config.eval.batch_size = 500
   return config

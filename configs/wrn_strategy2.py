@@ -9,49 +9,12 @@ Expected: the paper reports test accuracy 0.8802 for its Strategy 2 (one run).
           Not yet run at this size here.
 """
 
+import wrn_dense
 from ml_collections import ConfigDict
 
 
 def get_config() -> ConfigDict:
   """WRN-28-4 for 500 epochs under our Strategy 2."""
-  config = ConfigDict()
-  config.seed = 3407
-
-  config.data = ConfigDict()
-  config.data.name = "cifar10"
-
-  config.model = ConfigDict()
-  config.model.depth = 28
-  config.model.widen = 4
-  config.model.norm = "rms"
-  config.model.activation = "relu"
-  config.model.scope = "global"
-  config.model.score = "value"
-  config.model.dtype = "auto"  # bfloat16 on TPU and GPU, float32 on CPU
-
-  config.controller = ConfigDict()
-  config.controller.name = "strategy2"
-  config.controller.keep_init = 1.0
-  config.controller.keep_min = 0.02
-  config.controller.keep_max = 1.0
-  config.controller.tighten_pct = 0.018
-  config.controller.ema_beta = 0.5
-  config.controller.drop_tol = 0.12
-  config.controller.patience = 3
-  config.controller.decide_every = 128
-
-  config.optimizer = ConfigDict()
-  config.optimizer.learning_rate = 0.1
-  config.optimizer.reference_batch_size = 128
-  config.optimizer.momentum = 0.9
-  config.optimizer.nesterov = True
-  config.optimizer.weight_decay = 0.0
-  config.optimizer.schedule = "cosine"
-
-  config.train = ConfigDict()
-  config.train.epochs = 500
-  config.train.batch_size = 128
-
-  config.eval = ConfigDict()
-  config.eval.batch_size = 500
+  config = wrn_dense.get_config()
+  config.controller = ConfigDict({"name": "strategy2"})
   return config

@@ -74,6 +74,9 @@ def main(argv: Sequence[str] | None = None) -> int:
   parser.add_argument(
     "--force_new", action="store_true", help="start afresh in a new folder"
   )
+  parser.add_argument(
+    "--print_config", action="store_true", help="every field, and end"
+  )
   parser.add_argument("--mode", choices=MODES, default="train")
   parser.add_argument(
     "--keep_ratios",
@@ -152,6 +155,12 @@ def _run(args: argparse.Namespace, overrides: Sequence[str]) -> None:
     return
   if args.config is None:
     raise InputError("--config must be a config file, got nothing")
+  if args.print_config:
+    for field, value in configs.flatten(
+      configs.load(args.config, overrides)
+    ).items():
+      print(f"{field} = {value!r}")
+    return
   processes.initialize(args.coordinator, args.num_processes, args.process_id)
   with processes.all_or_none():
     config = configs.load(args.config, overrides)

@@ -3,6 +3,7 @@
 import ast
 import json
 import runpy
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -94,7 +95,8 @@ def load(path: str, overrides: Sequence[str] = ()) -> ConfigDict:
   Args:
     path: a Python file with ``get_config()`` (it is run: only open files that
       you trust), a ``config.json`` that a run wrote, or the name of a config
-      that ships with the package (``smoke``).
+      that ships with the package (``smoke``). What follows a colon is the
+      function's argument: ``my.py:small``.
     overrides: ``section.field=value`` each.
 
   Returns:
@@ -186,7 +188,7 @@ def parse_keep_ratios(text: str) -> list[float | tuple[float, ...]]:
 
 def shipped_configs() -> dict[str, Path]:
   """The configs beside the package (a checkout) or inside it (a wheel)."""
-  package = Path(__file__).parent
+  package = Path(__file__).parent.parent
   inside = package / "configs"
   folder = inside if inside.is_dir() else package.parent / "configs"
   return {path.stem: path for path in sorted(folder.glob("[!_]*.py"))}
@@ -306,10 +308,13 @@ def _check(config: ConfigDict) -> None:
 
 
 def _read(path: str) -> Mapping[str, Any]:
-  file = epath.Path(path)
   shipped = shipped_configs()
-  if not file.is_file() and path in shipped:
-    file = epath.Path(shipped[path])
+  name, _, argument = path.rpartition(":")
+  if not name.endswith(".py") and name not in shipped:
+    name, argument = path, ""
+  file = epath.Path(name)
+  if not file.is_file() and name in shipped:
+    file = epath.Path(shipped[name])
   if not file.is_file():
     raise InputError(
       f"--config must be a config file or one of {', '.join(shipped)}, got"
@@ -319,7 +324,7 @@ def _read(path: str) -> Mapping[str, Any]:
     if file.suffix == ".json":
       config = json.loads(file.read_text())
     else:
-      config = runpy.run_path(str(file))["get_config"]()
+      config = _run(file, argument)
   except (Exception, SystemExit) as error:
     raise InputError(
       f"--config: {path} could not be read: {type(error).__name__}: {error}"
@@ -330,6 +335,23 @@ def _read(path: str) -> Mapping[str, Any]:
       f" {type(config).__name__}"
     )
   return config
+
+
+def _run(file: epath.Path, argument: str) -> Any:
+  """What ``get_config`` returns; its file may import the files beside it."""
+  folder = str(Path(file).absolute().parent)
+  before = set(sys.modules)
+  sys.path.insert(0, folder)
+  try:
+    get_config = runpy.run_path(str(file))["get_config"]
+    return get_config(argument) if argument else get_config()
+  finally:
+    sys.path.remove(folder)
+    # In another folder the same names are other files.
+    for name in set(sys.modules) - before:
+      where = getattr(sys.modules[name], "__file__", None) or ""
+      if Path(where).parent == Path(folder):
+        del sys.modules[name]
 
 
 def _default(config: ConfigDict, field: str) -> Any:
