@@ -205,3 +205,13 @@ def test_runs_on_other_data_are_not_compared(run, tmp_path, capsys):
   error = capsys.readouterr().err
   assert "got data.num_test 0 in" in error
   assert f"128 in {other}" in error
+
+
+def test_print_config_shows_every_field_and_trains_nothing(capsys, tmp_path):
+  arguments = [SMOKE, "--print_config", "--config.seed=5"]
+  assert main([*arguments, f"--workdir={tmp_path / 'run'}"]) == 0
+  lines = capsys.readouterr().out.splitlines()
+  assert {"seed = 5", "model.name = 'residual_mlp'", "train.epochs = 3"} <= {
+    *lines
+  }
+  assert not (tmp_path / "run").exists()

@@ -1,4 +1,5 @@
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -130,6 +131,31 @@ def test_a_file_that_is_no_config(tmp_path, content, message):
   with pytest.raises(InputError, match=message) as error:
     configs.load(str(path))
   assert "\n" not in str(error.value)
+
+
+def test_a_file_may_use_its_neighbours_and_take_an_argument(tmp_path):
+  """In each folder its own neighbour, whatever another one was called."""
+  for folder, seed in (("a", 1), ("b", 2)):
+    (tmp_path / folder).mkdir()
+    (tmp_path / folder / "base.py").write_text(
+      f"def get_config(): return {{'seed': {seed}}}"
+    )
+    (tmp_path / folder / "member.py").write_text(
+      "import base\n"
+      "def get_config(epochs=3):\n"
+      "  return base.get_config() | {'train': {'epochs': int(epochs)}}\n"
+    )
+  before = [*sys.path], {*sys.modules}
+  for folder, seed in (("a", 1), ("b", 2)):
+    path = str(tmp_path / folder / "member.py")
+    for given, epochs in ((path, 3), (f"{path}:7", 7)):
+      config = configs.load(given)
+      assert (config.seed, config.train.epochs) == (seed, epochs)
+  assert ([*sys.path], {*sys.modules}) == before
+  with pytest.raises(InputError, match="could not be read: ValueError"):
+    configs.load(f"{path}:many")
+  with pytest.raises(InputError, match="got 'nope.py:7', which does not exist"):
+    configs.load("nope.py:7")
 
 
 def test_a_missing_file_lists_the_shipped_ones():

@@ -111,7 +111,10 @@ def test_pictures_are_ours_whatever_matplotlib_is_told(tmp_path):
 @pytest.mark.run
 def test_a_notebook_s_backend_is_not_in_the_way():
   environment = os.environ | {"MPLBACKEND": "module://nowhere.backend_inline"}
-  code = "import os, sparse_regimes.reports.figures;print(os.environ['MPLBACKEND'], end='')"
+  code = (
+    "import os, sparse_regimes.reports.figures;"
+    "print(os.environ['MPLBACKEND'], end='')"
+  )
   for module in ("", "import compare, search_results, studies; "):
     done = subprocess.run(
       [sys.executable, "-c", module + code],
