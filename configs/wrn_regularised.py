@@ -2,7 +2,7 @@
 
 Claim:    a control: what masks may give, these give a dense network, too.
           Values of the Wide ResNet paper; tune them on held-out images with
-            python experiments/sweep.py --config=wrn_regularised
+            python -m sparse_regimes search --config=wrn_regularised
               --fields=model.dropout:0:0.5,optimizer.weight_decay:1e-5:1e-2:log
           (a line), which writes the best as a config.
 Command:  python -m sparse_regimes.main --config=configs/wrn_regularised.py

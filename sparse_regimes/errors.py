@@ -1,5 +1,6 @@
 """The one exception a user's mistake becomes, and the checks that raise."""
 
+import difflib
 from collections.abc import Iterable
 from typing import Any
 
@@ -33,9 +34,21 @@ def one_of(name: str, value: Any, choices: Iterable[Any]) -> Any:
   choices = tuple(choices)
   if value not in choices:
     raise ValueError(
-      f"{name} must be one of {', '.join(map(str, choices))}, got {value!r}"
+      f"{name} must be one of {', '.join(map(str, choices))}, got"
+      f" {value!r}{did_you_mean(value, choices)}"
     )
   return value
+
+
+def did_you_mean(value: Any, choices: Iterable[Any]) -> str:
+  """The end of a message about a name that is close to another, or nothing.
+
+  Example:
+    >>> did_you_mean("sclae", ("scale", "bias"))
+    "; did you mean 'scale'?"
+  """
+  close = difflib.get_close_matches(str(value), [str(c) for c in choices], n=1)
+  return f"; did you mean {close[0]!r}?" if close else ""
 
 
 def in_range(

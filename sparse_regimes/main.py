@@ -1,6 +1,12 @@
-"""Command line: train a config, look at a run, report on it."""
+"""The command line: ``sparse-regimes COMMAND``, or ``python -m sparse_regimes``.
+
+Commands on a run: train, eval, measure, report. On many: compare, search,
+table, flat_minima, match_budgets. On this installation: list, doctor. Each
+tells with --help what it takes.
+"""
 
 import argparse
+import importlib
 import io
 import os
 import sys
@@ -12,10 +18,12 @@ import jax
 from absl import logging
 from etils import epath
 
+from sparse_regimes import __version__
+from sparse_regimes.commands import show
 from sparse_regimes.commands.evaluate import sweep_runs
 from sparse_regimes.commands.measure import measure_run
 from sparse_regimes.commands.train import NotFinite, train
-from sparse_regimes.errors import InputError
+from sparse_regimes.errors import InputError, one_of
 from sparse_regimes.files import expanded, is_remote
 from sparse_regimes.reports.run_page import write_report
 from sparse_regimes.runs import config as configs
@@ -27,6 +35,7 @@ from sparse_regimes.runs.workdir import (
   free_workdir,
   fresh_workdir,
 )
+from sparse_regimes.studies.cli import exit_code
 
 
 def _folder(text: str) -> epath.Path:
@@ -43,6 +52,9 @@ def _folders(text: str) -> list[epath.Path]:
 
 
 MODES = ("train", "eval", "measure", "report")
+# Each in a file of its name, with a function of its name.
+STUDIES = ("compare", "search", "table", "flat_minima", "match_budgets")
+SHOWN = {"list": show.named, "doctor": show.checked}
 
 
 class _Parser(argparse.ArgumentParser):
@@ -61,9 +73,23 @@ def main(argv: Sequence[str] | None = None) -> int:
     gradient was not finite; 130 if interrupted and 143 if terminated, with the
     state saved: the same command goes on from there.
   """
+  argv = [*(sys.argv[1:] if argv is None else argv)]
+  if argv and not argv[0].startswith("-"):
+    command, *rest = argv
+    try:
+      one_of("COMMAND", command, (*MODES, *STUDIES, *SHOWN))
+    except ValueError as error:
+      print(f"error: {error}", file=sys.stderr)
+      return 2
+    if command in STUDIES:
+      return _study(command, rest)
+    if command in SHOWN:
+      return _show(command, rest)
+    argv = [*rest, f"--mode={command}"]
   parser = _Parser(
-    prog="python -m sparse_regimes.main",
+    prog="sparse-regimes",
     description=__doc__,
+    formatter_class=argparse.RawDescriptionHelpFormatter,
     epilog="Any field of the config can be set: --config.train.epochs=2",
     allow_abbrev=False,
   )
@@ -76,6 +102,12 @@ def main(argv: Sequence[str] | None = None) -> int:
   )
   parser.add_argument(
     "--print_config", action="store_true", help="every field, and end"
+  )
+  parser.add_argument(
+    "--version", action="version", version=f"sparse_regimes {__version__}"
+  )
+  parser.add_argument(
+    "--quiet", action="store_true", help="train: print errors alone"
   )
   parser.add_argument("--mode", choices=MODES, default="train")
   parser.add_argument(
@@ -175,7 +207,7 @@ def _run(args: argparse.Namespace, overrides: Sequence[str]) -> None:
   processes.check_same("--config", str(config))
   # Of several processes the first decides, and is the one that speaks.
   workdir = epath.Path(processes.on_first(choose_workdir))
-  log = print if processes.is_first() else lambda _: None
+  log = print if processes.is_first() and not args.quiet else _nothing
   log(f"run folder  {workdir}")
   with processes.named_if_lost():
     result = train(config, workdir, log)
@@ -183,7 +215,38 @@ def _run(args: argparse.Namespace, overrides: Sequence[str]) -> None:
   processes.shut_down()
 
 
-if __name__ == "__main__":
+def _nothing(line: str) -> None:
+  """A log that is not wanted."""
+
+
+def _study(command: str, arguments: Sequence[str]) -> int:
+  """Imports what the command needs, which the others do not."""
+  try:
+    module = importlib.import_module(f"sparse_regimes.studies.{command}")
+  except ModuleNotFoundError as error:
+    print(
+      f"error: {command} needs {error.name}: pip install"
+      f" 'sparse_regimes[{command}]'",
+      file=sys.stderr,
+    )
+    return 2
+  return exit_code(lambda: getattr(module, command)(arguments))
+
+
+def _show(command: str, arguments: Sequence[str]) -> int:
+  if arguments:
+    print(
+      f"error: {command} takes no arguments, got {arguments[0]}",
+      file=sys.stderr,
+    )
+    return 2
+  for line in SHOWN[command]():
+    print(line)
+  return 0
+
+
+def leave() -> NoReturn:
+  """Runs the command line and ends the process."""
   # A file shows each line when it is written, as a terminal does.
   if isinstance(sys.stdout, io.TextIOWrapper):
     sys.stdout.reconfigure(line_buffering=True)
@@ -194,3 +257,7 @@ if __name__ == "__main__":
     # Not sys.exit: a compilation that was interrupted crashes the interpreter
     # while it shuts down.
     os._exit(code)
+
+
+if __name__ == "__main__":
+  leave()

@@ -10,19 +10,19 @@ import subprocess
 import sys
 import time
 
-import arms_and_seeds
-import compare
 import numpy as np
-import paired
 import pytest
-import run_queue
-from command import exit_code
 from etils import epath
 from running import ROOT, TINY_RUN
 
 from sparse_regimes.errors import InputError
 from sparse_regimes.runs import config as configs
 from sparse_regimes.runs.workdir import open_workdir
+from sparse_regimes.studies import arms as arms_and_seeds
+from sparse_regimes.studies import compare
+from sparse_regimes.studies import queue as run_queue
+from sparse_regimes.studies import statistics as paired
+from sparse_regimes.studies.cli import exit_code
 
 SCRIPT = ROOT / "experiments" / "compare.py"
 SMALL = (

@@ -1,14 +1,14 @@
-"""experiments/match_budgets.py."""
+"""sparse_regimes/studies/match_budgets.py."""
 
 import csv
 from types import SimpleNamespace
 
-import match_budgets
 import numpy as np
-from command import exit_code
 
 from sparse_regimes import controllers
 from sparse_regimes.runs.cycles import Budget
+from sparse_regimes.studies import match_budgets
+from sparse_regimes.studies.cli import exit_code
 
 
 def test_the_control_has_the_budgets_of_the_runs(monkeypatch, tmp_path, capsys):

@@ -4,14 +4,14 @@ import csv
 import json
 from pathlib import Path
 
-import compare
 import numpy as np
 import pytest
-import studies
-from command import markdown
-from paired import estimate, sign_flip_p
 
 from sparse_regimes.runs import config as configs
+from sparse_regimes.studies import compare
+from sparse_regimes.studies import flat_minima_tables as studies
+from sparse_regimes.studies.cli import markdown
+from sparse_regimes.studies.statistics import estimate, sign_flip_p
 
 RESULTS = Path(__file__).parent.parent / "experiments" / "results"
 

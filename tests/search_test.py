@@ -1,4 +1,4 @@
-"""experiments/sweep.py and experiments/reproduce_table.py, at small scale."""
+"""sparse_regimes/studies/search.py and sparse_regimes/studies/table.py, at small scale."""
 
 import argparse
 import contextlib
@@ -12,17 +12,17 @@ import subprocess
 import sys
 import time
 
-import arms_and_seeds
 import pytest
-import reproduce_table
-import sweep
-from command import exit_code
 from etils import epath
 from optuna.trial import TrialState
 from running import ROOT, TINY_RUN
 
 from sparse_regimes.commands.train import NotFinite, train
 from sparse_regimes.runs import config as configs
+from sparse_regimes.studies import arms as arms_and_seeds
+from sparse_regimes.studies import search as sweep
+from sparse_regimes.studies import table as reproduce_table
+from sparse_regimes.studies.cli import exit_code
 
 FIELDS = "controller.tighten_pct:0.01:0.5:log,controller.decide_every:1:4"
 SMALL = (
@@ -58,7 +58,7 @@ def error_of(command, arguments, capsys):
 def test_fields_that_cannot_be_searched(tmp_path, capsys, fields, message):
   out = tmp_path / "out"
   code, line = error_of(
-    sweep.sweep,
+    search.search,
     ["--config=smoke", f"--fields={fields}", f"--out={out}"],
     capsys,
   )
@@ -71,15 +71,15 @@ def test_a_search_of_other_fields_is_refused(tmp_path, capsys):
   arguments = ["--config=smoke", "--trials=1", f"--out={tmp_path}"]
   field = "controller.tighten_pct:0.01:0.2"
   args = [*arguments, f"--fields={field}", "--minutes=0.000001"]
-  assert exit_code(lambda: sweep.sweep(args)) == 4
+  assert exit_code(lambda: search.search(args)) == 4
   capsys.readouterr()
   code, line = error_of(
-    sweep.sweep, [*arguments, "--fields=model.norm=rms|ln"], capsys
+    search.search, [*arguments, "--fields=model.norm=rms|ln"], capsys
   )
   assert code == 2
   assert "which differs in" in line
   (tmp_path / "search.log").write_text("[1]\n")
-  code, line = error_of(sweep.sweep, args, capsys)
+  code, line = error_of(search.search, args, capsys)
   assert code == 2
   assert "search.log must be a search" in line
 
@@ -171,7 +171,7 @@ def search(monkeypatch, tmp_path, children, *arguments):
     lambda p: [*map(json.loads, p.read_text().splitlines())],
   )
   return exit_code(
-    lambda: sweep.sweep(
+    lambda: search.search(
       [
         *("--config=smoke", "--fields=optimizer.learning_rate:0.01:1:log"),
         *(f"--out={tmp_path / 'out'}", "--config.train.epochs=2", *arguments),
@@ -239,7 +239,7 @@ def test_a_trial_is_put_back_once_and_with_its_values(monkeypatch, tmp_path):
 def test_an_out_below_a_file_is_a_line(tmp_path, capsys):
   (tmp_path / "file").write_text("")
   code, line = error_of(
-    sweep.sweep,
+    search.search,
     ["--config=smoke", f"--fields={FIELDS}", f"--out={tmp_path}/file/out"],
     capsys,
   )
@@ -352,7 +352,7 @@ def test_the_table_names_bad_input(tmp_path, capsys):
     (["--config.train.epoch=3"], "train has no field 'epoch'"),
   ):
     code, line = error_of(
-      reproduce_table.reproduce, [*arguments, f"--out={tmp_path}"], capsys
+      table.table, [*arguments, f"--out={tmp_path}"], capsys
     )
     assert code == 2
     assert message in line

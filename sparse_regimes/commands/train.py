@@ -202,6 +202,7 @@ def train(
         epochs=epochs,
         steps_per_epoch=steps_per_epoch,
         pace=pace,
+        log=log,
         describe_cost=functools.partial(
           summary.describe_cost, epochs=epochs, steps_per_epoch=steps_per_epoch
         ),

@@ -75,7 +75,7 @@ def load(
       for each way: why it failed and what to do. Also, before anything is
       fetched, when the data directory cannot be written.
   """
-  directory = expanded(data_dir or default_dir(), "data.dir").absolute()
+  directory = folder(data_dir)
   failures: dict[str, UnavailableError] = {}
 
   batches = _first(STORED, directory, release, log, failures)
@@ -92,6 +92,24 @@ def load(
     _store(batches, directory, release, log)
   log(f"CIFAR-10: {batches.source}")
   return binary.to_dataset(batches, release)
+
+
+def folder(data_dir: str | os.PathLike[str] | None = None) -> Path:
+  """The data directory, as in :func:`load`."""
+  return expanded(data_dir or default_dir(), "data.dir").absolute()
+
+
+def whereabouts(data_dir: str | os.PathLike[str] | None = None) -> str:
+  """Where :func:`load` would begin, without reading it."""
+  directory = folder(data_dir)
+  for way in (*STORED, *ON_DISK):
+    try:
+      way.obtain(directory, CIFAR10, lambda _: None)
+    except (UnavailableError, OSError):
+      continue
+    return f"{way.name} in {directory}"
+  ways = " or ".join(way.name for way in REMOTE)
+  return f"not in {directory}: a run would fetch it ({ways})"
 
 
 def default_dir() -> Path:

@@ -11,7 +11,12 @@ from typing import Any
 from etils import epath
 from ml_collections import ConfigDict
 
-from sparse_regimes.errors import InputError, in_range, one_of
+from sparse_regimes.errors import (
+  InputError,
+  did_you_mean,
+  in_range,
+  one_of,
+)
 from sparse_regimes.runs import factory
 from sparse_regimes.runs.mesh import PARAMETERS
 
@@ -271,7 +276,7 @@ def _narrow(
     if parent == section and argument not in ("name", *arguments):
       raise InputError(
         f"{field} is not a field of the {name} {section}, which takes"
-        f" {', '.join(arguments)}"
+        f" {', '.join(arguments)}{did_you_mean(argument, arguments)}"
       )
   config[section] = ConfigDict(
     {"name": name}
@@ -318,7 +323,7 @@ def _read(path: str) -> Mapping[str, Any]:
   if not file.is_file():
     raise InputError(
       f"--config must be a config file or one of {', '.join(shipped)}, got"
-      f" {path!r}, which does not exist"
+      f" {path!r}, which does not exist{did_you_mean(name, shipped)}"
     )
   try:
     if file.suffix == ".json":
@@ -362,11 +367,13 @@ def _default(config: ConfigDict, field: str) -> Any:
     if parent not in section or not isinstance(section[parent], ConfigDict):
       raise InputError(
         f"{field}: {where} has no section {parent!r}, but {_names(section)}"
+        f"{did_you_mean(parent, section)}"
       )
     where, section = parent, section[parent]
   if name not in section:
     raise InputError(
       f"{field}: {where} has no field {name!r}, but {_names(section)}"
+      f"{did_you_mean(name, section)}"
     )
   if isinstance(section[name], ConfigDict):
     raise InputError(

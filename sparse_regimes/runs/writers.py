@@ -97,6 +97,7 @@ class Progress:
     steps_per_epoch: int,
     pace: Pace,
     describe_cost: Callable[[Pace], str],
+    log: Callable[[str], None],
     first_step: int = 0,
     seconds_between_lines: float = 30.0,
   ):
@@ -107,7 +108,8 @@ class Progress:
     self._seconds_between_lines = seconds_between_lines
     self._last_line = time.monotonic()
     self._bar = None
-    if sys.stderr.isatty() and is_first():
+    self._log = log
+    if log is print and sys.stderr.isatty() and is_first():
       self._bar = tqdm(
         total=epochs * steps_per_epoch,
         initial=first_step,
@@ -156,8 +158,7 @@ class Progress:
     """Prints a line that stays."""
     self._last_line = time.monotonic()
     if self._bar is None:
-      if is_first():
-        print(text, flush=True)
+      self._log(text)
     else:
       self._bar.write(text)
 

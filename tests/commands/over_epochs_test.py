@@ -5,15 +5,11 @@ import csv
 import json
 import shutil
 
-import flat_minima
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import studies
-from command import exit_code
 from etils import epath
-from paired import estimate
 
 from sparse_regimes import analysis
 from sparse_regimes.commands.measure import measure_run
@@ -25,6 +21,10 @@ from sparse_regimes.runs import config as configs
 from sparse_regimes.runs import factory
 from sparse_regimes.runs.past_run import kept_epochs, restore_number
 from sparse_regimes.runs.tables import MEASURES_FILE, read_measures
+from sparse_regimes.studies import flat_minima
+from sparse_regimes.studies import flat_minima_tables as studies
+from sparse_regimes.studies.cli import exit_code
+from sparse_regimes.studies.statistics import estimate
 
 pytestmark = pytest.mark.run
 

@@ -9,7 +9,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import arms_and_seeds
 import pytest
 from etils import epath
 from figures_test import ARITHMETIC, journal_of
@@ -24,6 +23,7 @@ from sparse_regimes.runs import config as configs
 from sparse_regimes.runs import workdir
 from sparse_regimes.runs.summary import describe_summary
 from sparse_regimes.runs.trace import Trace
+from sparse_regimes.studies import arms as arms_and_seeds
 
 
 @pytest.mark.parametrize("name", ["lr[0.1]", "a*", "b?"])

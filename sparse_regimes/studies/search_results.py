@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import optuna
-from command import csv_text
 from etils import epath
 from optuna.trial import FrozenTrial, TrialState
 
@@ -13,6 +12,7 @@ from sparse_regimes.reports import figures
 from sparse_regimes.reports.page import Pictures, Pre, Table, Text, render
 from sparse_regimes.reports.pictures import Figure, FigureCanvasAgg, plain
 from sparse_regimes.runs import config as configs
+from sparse_regimes.studies.cli import csv_text
 
 
 def finished(study: optuna.Study) -> list[FrozenTrial]:

@@ -1,7 +1,7 @@
 r"""Trains configs over seeds and says how surely they differ.
 
 Usage:
-  python experiments/compare.py --configs=wrn_dense,wrn_strategy1 --seeds=5 \
+  python -m sparse_regimes compare --configs=wrn_dense,wrn_strategy1 --seeds=5 \
     [--out=runs/compare] [--baseline=wrn_dense] [--jobs=1] [--minutes=0] \
     [--config.section.field=value ...]
 
@@ -17,25 +17,11 @@ on signals.
 """
 
 import math
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from arms_and_seeds import Run, make_runs, parse_seeds, split_arms
-from command import (
-  Parser,
-  check_jobs,
-  check_minutes,
-  csv_text,
-  exit_code,
-  markdown,
-  state,
-  typed,
-)
 from etils import epath
-from paired import Estimate, estimate, sign_flip_p
-from run_queue import run_all
 
 from sparse_regimes.errors import InputError, one_of
 from sparse_regimes.files import write
@@ -43,6 +29,18 @@ from sparse_regimes.reports import figures
 from sparse_regimes.reports.page import Pictures, Pre, Table, Text, render
 from sparse_regimes.reports.pictures import Figure, FigureCanvasAgg, plain
 from sparse_regimes.runs import config as configs
+from sparse_regimes.studies.arms import Run, make_runs, parse_seeds, split_arms
+from sparse_regimes.studies.cli import (
+  Parser,
+  check_jobs,
+  check_minutes,
+  csv_text,
+  markdown,
+  state,
+  typed,
+)
+from sparse_regimes.studies.queue import run_all
+from sparse_regimes.studies.statistics import Estimate, estimate, sign_flip_p
 
 # Of a run, by what the table calls it.
 MEASURES: dict[str, Callable[[Mapping[str, Any]], float]] = {
@@ -279,14 +277,10 @@ def compare(argv: Sequence[str] | None = None) -> int:
   except ValueError as error:
     raise InputError(str(error)) from error
   collect(runs)
-  command = typed("compare.py", argv)
+  command = typed("compare", argv)
   try:
     finished = run_all(runs, jobs=args.jobs, minutes=args.minutes)
   finally:
     print(write_all(args.out, runs, baseline, command))
     print(f"written     table.md, compare.html and more in {args.out}")
   return 0 if finished else 4
-
-
-if __name__ == "__main__":
-  sys.exit(exit_code(compare))

@@ -1,4 +1,4 @@
-"""What the experiments' command lines share."""
+"""What the command lines of studies share."""
 
 import argparse
 import csv
@@ -10,9 +10,9 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NoReturn
 
 import jax
-from run_queue import Interrupted
 
 from sparse_regimes.errors import InputError
+from sparse_regimes.studies.queue import Interrupted
 
 
 class Parser(argparse.ArgumentParser):
@@ -42,13 +42,12 @@ def check_jobs(jobs: int) -> None:
     raise InputError(f"--jobs must be from 1 to 1000, got {jobs}")
 
 
-def typed(script: str, argv: Sequence[str] | None) -> str:
+def typed(command: str, argv: Sequence[str] | None) -> str:
   """The command as it can be given again."""
   return shlex.join(
     [
-      "python",
-      f"experiments/{script}",
-      *(sys.argv[1:] if argv is None else argv),
+      *("python", "-m", "sparse_regimes", command),
+      *(sys.argv[2:] if argv is None else argv),
     ]
   )
 

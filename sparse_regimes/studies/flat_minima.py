@@ -1,7 +1,7 @@
 r"""Sparsity through flat minima: trains arms over seeds, measures every epoch.
 
 Usage:
-  python experiments/flat_minima.py --study=modules [--seeds=3] [--jobs=1] \
+  python -m sparse_regimes flat_minima --study=modules [--seeds=3] [--jobs=1] \
     [--out=runs/flat_minima] [--full] [--minutes=0] \
     [--num_images=256] [--config.section.field=value ...]
 
@@ -36,20 +36,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self
 
-from arms_and_seeds import Run, make_runs, parse_seeds
-from command import (
-  Parser,
-  check_jobs,
-  check_minutes,
-  csv_text,
-  exit_code,
-  markdown,
-  state,
-  typed,
-)
 from etils import epath
-from run_queue import claim_of, run_all
-from studies import MEASURES, NOTE, STUDIES, Measured, draw, rows_of, table
 
 from sparse_regimes.errors import InputError, one_of
 from sparse_regimes.files import write
@@ -57,6 +44,26 @@ from sparse_regimes.runs import config as configs
 from sparse_regimes.runs.checkpoint import FOLDER
 from sparse_regimes.runs.past_run import kept_epochs
 from sparse_regimes.runs.tables import MEASURES_FILE, read_measures
+from sparse_regimes.studies.arms import Run, make_runs, parse_seeds
+from sparse_regimes.studies.cli import (
+  Parser,
+  check_jobs,
+  check_minutes,
+  csv_text,
+  markdown,
+  state,
+  typed,
+)
+from sparse_regimes.studies.flat_minima_tables import (
+  MEASURES,
+  NOTE,
+  STUDIES,
+  Measured,
+  draw,
+  rows_of,
+  table,
+)
+from sparse_regimes.studies.queue import claim_of, run_all
 
 # Every epoch is measured, so every epoch is kept.
 _KEEP = "checkpoint.keep=1000"
@@ -223,7 +230,7 @@ def flat_minima(argv: Sequence[str] | None = None) -> int:
   runs = make_runs(arms, seeds, args.out, overrides)
   # They come seed by seed, the arms of each in order.
   by_label = {label: runs[i :: len(arms)] for i, label in enumerate(study.arms)}
-  command = typed("flat_minima.py", argv)
+  command = typed("flat_minima", argv)
   try:
     failures = train_and_measure(runs, args, deadline)
   finally:
@@ -249,7 +256,3 @@ def flat_minima(argv: Sequence[str] | None = None) -> int:
 def _sized(spec: str, *, full: bool) -> str:
   config, plus, own = spec.partition("+")
   return (FULL[config] if full else config) + plus + own
-
-
-if __name__ == "__main__":
-  sys.exit(exit_code(flat_minima))

@@ -1,7 +1,7 @@
 r"""The paper's table: WRN-28-4 for 500 epochs of CIFAR-10, in resumable pieces.
 
 Usage:
-  python experiments/reproduce_table.py [--minutes=8.5] [--seeds=1] \
+  python -m sparse_regimes table [--minutes=8.5] [--seeds=1] \
     [--out=runs/table] [--config.section.field=value ...]
 
 Each call trains for at most ``--minutes``, saves, and writes what there is;
@@ -17,21 +17,26 @@ do.
 
 import json
 import math
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from arms_and_seeds import Run, make_runs, parse_seeds
-from command import Parser, check_minutes, exit_code, markdown, state, typed
 from etils import epath
-from run_queue import run_all
 
 from sparse_regimes.files import write
 from sparse_regimes.runs import config as configs
 from sparse_regimes.runs.journal import read_records
 from sparse_regimes.runs.pace import format_seconds
 from sparse_regimes.runs.workdir import FREE
+from sparse_regimes.studies.arms import Run, make_runs, parse_seeds
+from sparse_regimes.studies.cli import (
+  Parser,
+  check_minutes,
+  markdown,
+  state,
+  typed,
+)
+from sparse_regimes.studies.queue import run_all
 
 # Test accuracy at the end of the paper's single runs.
 PAPER = {"wrn_dense": 0.869, "wrn_strategy1": 0.8797, "wrn_strategy2": 0.8802}
@@ -115,7 +120,7 @@ def _cell(value: Any) -> str:
   return f"{value:.4f}" if isinstance(value, float) else str(value)
 
 
-def reproduce(argv: Sequence[str] | None = None) -> int:
+def table(argv: Sequence[str] | None = None) -> int:
   """Runs the command."""
   parser = Parser(__doc__)
   parser.add_argument("--minutes", type=float, default=8.5, help="0: no limit")
@@ -125,14 +130,10 @@ def reproduce(argv: Sequence[str] | None = None) -> int:
   check_minutes(args.minutes)
   overrides = configs.parse_overrides(rest)
   runs = make_runs([*PAPER], parse_seeds(args.seeds), args.out, overrides)
-  command = typed("reproduce_table.py", argv)
+  command = typed("table", argv)
   try:
     finished = run_all(runs, minutes=args.minutes)
   finally:
     print(write_table(args.out, runs, overrides, command))
     print(f"written     table.md and table.json in {args.out}")
   return 0 if finished else 4
-
-
-if __name__ == "__main__":
-  sys.exit(exit_code(reproduce))

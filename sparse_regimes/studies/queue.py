@@ -9,12 +9,12 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import IO
 
-from arms_and_seeds import Run
 from etils import epath
 
 from sparse_regimes.files import lock
 from sparse_regimes.runs.pace import format_seconds
 from sparse_regimes.runs.workdir import in_use
+from sparse_regimes.studies.arms import Run
 
 _SECONDS_BETWEEN_LINES = 30.0
 _SHARED = {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"}

@@ -1,7 +1,7 @@
 r"""Searches hyper-parameters of a config; the best becomes a config file.
 
 Usage:
-  python experiments/sweep.py --config=cpu_strategy1 --trials=20 \
+  python -m sparse_regimes search --config=cpu_strategy1 --trials=20 \
     --fields=controller.tighten_pct:0.01:0.2:log,controller.drop_tol:0.02:0.3 \
     [--out=runs/sweep] [--minutes=0] [--seed=0] [--config.section.field=value]
 
@@ -22,7 +22,6 @@ import math
 import os
 import re
 import signal
-import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -30,19 +29,9 @@ from typing import IO, Any, NamedTuple
 
 import numpy as np
 import optuna
-from arms_and_seeds import Run
-from command import Parser, check_minutes, exit_code
 from etils import epath
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, Trial, TrialState
-from run_queue import (
-  Interrupted,
-  claim_of,
-  last_line,
-  signals_seen,
-  start,
-)
-from search_results import finished, write_results
 
 from sparse_regimes.errors import InputError
 from sparse_regimes.files import lock
@@ -50,6 +39,16 @@ from sparse_regimes.runs import config as configs
 from sparse_regimes.runs.journal import read_records
 from sparse_regimes.runs.pace import format_seconds
 from sparse_regimes.runs.workdir import FREE
+from sparse_regimes.studies.arms import Run
+from sparse_regimes.studies.cli import Parser, check_minutes
+from sparse_regimes.studies.queue import (
+  Interrupted,
+  claim_of,
+  last_line,
+  signals_seen,
+  start,
+)
+from sparse_regimes.studies.search_results import finished, write_results
 
 FOLDER = "folder"
 _RANGE = re.compile(r"([\w.]+):([^:]+):([^:]+?)(:log)?")
@@ -251,7 +250,7 @@ def put_back(study: optuna.Study, trial: FrozenTrial) -> None:
   study.tell(trial.number, state=TrialState.FAIL)
 
 
-def sweep(argv: Sequence[str] | None = None) -> int:
+def search(argv: Sequence[str] | None = None) -> int:
   """Runs the command."""
   parser = Parser(__doc__)
   parser.add_argument("--config", required=True)
@@ -395,7 +394,3 @@ def _cut_last_line(path: Path) -> None:
     content = path.read_bytes()
     if content and not content.endswith(b"\n"):
       os.truncate(path, content.rfind(b"\n") + 1)
-
-
-if __name__ == "__main__":
-  sys.exit(exit_code(sweep))

@@ -5,10 +5,10 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from paired import estimate, sign_flip_p
 
 from sparse_regimes.reports import figures
 from sparse_regimes.reports.pictures import Axes, colormaps
+from sparse_regimes.studies.statistics import estimate, sign_flip_p
 
 
 def _modules(config: str) -> dict[str, str]:

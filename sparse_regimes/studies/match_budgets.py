@@ -1,7 +1,7 @@
 r"""A control that draws its budgets from those that other runs had.
 
 Usage:
-  python experiments/match_budgets.py --runs=runs/wrn_strategy1/seed0,... \
+  python -m sparse_regimes match_budgets --runs=runs/wrn_strategy1/seed0,... \
     [--points=21] [--out=budgets.csv]
 
 Prints quantiles of the budget over all steps of the runs, in place of the
@@ -9,17 +9,16 @@ controller of a config: the same budgets, without their order and without
 feedback. Writes every move of every run to ``--out``.
 """
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from command import Parser, csv_text, exit_code
 from etils import epath
 
 from sparse_regimes.errors import InputError
 from sparse_regimes.files import write
 from sparse_regimes.runs.trace import read_trace
+from sparse_regimes.studies.cli import Parser, csv_text
 
 
 def budgets(workdirs: Sequence[Path]) -> tuple[list[list[str]], np.ndarray]:
@@ -65,7 +64,3 @@ def match_budgets(argv: Sequence[str] | None = None) -> int:
   print(")")
   print(f"# of {len(ratios):,} steps; every move is in {args.out}")
   return 0
-
-
-if __name__ == "__main__":
-  sys.exit(exit_code(match_budgets))

@@ -1,0 +1,68 @@
+"""``list`` and ``doctor``: what there is to name, and what this machine has."""
+
+import ast
+import inspect
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+from sparse_regimes.data import cifar10
+from sparse_regimes.errors import InputError
+from sparse_regimes.runs import factory, summary
+from sparse_regimes.runs.config import shipped_configs
+
+_DATA = {
+  "cifar10": "50,000 and 10,000 images of 32 x 32, found or fetched",
+  "cifar10_mini": "1,280 and 256 of them, which come with the package",
+}
+
+
+def named() -> Iterator[str]:
+  """Lines: configs, models, controllers and data, each with what it is."""
+  configs = {
+    name: (ast.get_docstring(ast.parse(path.read_text())) or "")
+    for name, path in shipped_configs().items()
+  }
+  yield from _section("configs", "--config=NAME", configs)
+  for section, made in factory.NAMED.items():
+    documented = {
+      name: inspect.getdoc(maker) or "" for name, maker in made.items()
+    }
+    yield from _section(
+      f"{section}s", f"--config.{section}.name=NAME", documented
+    )
+  yield from _section("data", "--config.data.name=NAME", _DATA)
+
+
+def _section(title: str, how: str, described: dict[str, str]) -> Iterator[str]:
+  yield f"{title}, {how}"
+  width = max(map(len, described))
+  for name, text in described.items():
+    yield f"  {name:<{width}}  {text.partition(chr(10))[0]}"
+
+
+def checked(data_dir: str = "") -> Iterator[str]:
+  """Lines: devices, versions, where data would come from, free disk.
+
+  Args:
+    data_dir: a config's ``data.dir``.
+  """
+  found = summary.environment()
+  yield f"devices     {found['device']}"
+  yield f"host        {found['host']}"
+  versions = {"python": found["python"]} | found["versions"]
+  yield f"versions    {', '.join(f'{k} {v}' for k, v in versions.items())}"
+  try:
+    yield f"CIFAR-10    {cifar10.whereabouts(data_dir)}"
+  except InputError as error:
+    yield f"CIFAR-10    {error}"
+  for what, folder in (
+    ("runs", Path("runs")),
+    ("data", cifar10.folder(data_dir)),
+  ):
+    # A folder that is not there yet will be on the disk of one that is.
+    there = next(
+      p for p in (folder.absolute(), *folder.absolute().parents) if p.exists()
+    )
+    free = shutil.disk_usage(there).free / 2**30
+    yield f"free disk   {free:,.1f} GiB for {what} in {folder}"

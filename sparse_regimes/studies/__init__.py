@@ -1,0 +1,1 @@
+"""Many runs: compared over seeds, searched, gathered in tables."""
