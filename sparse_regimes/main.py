@@ -1,4 +1,4 @@
-"""The command line: ``sparse-regimes COMMAND``, or ``python -m sparse_regimes``.
+"""The command line: ``python -m sparse_regimes COMMAND``, ``sparse-regimes``.
 
 Commands on a run: train, eval, measure, report. On many: compare, search,
 table, flat_minima, match_budgets. On this installation: list, doctor. Each

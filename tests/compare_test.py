@@ -24,7 +24,7 @@ from sparse_regimes.studies import queue as run_queue
 from sparse_regimes.studies import statistics as paired
 from sparse_regimes.studies.cli import exit_code
 
-SCRIPT = ROOT / "experiments" / "compare.py"
+COMMAND = (sys.executable, "-u", "-m", "sparse_regimes", "compare")
 SMALL = (
   "--config.train.epochs=2",
   "--config.train.batch_size=640",
@@ -257,7 +257,7 @@ def test_a_run_that_fails_is_named_and_the_others_go_on(
 @pytest.mark.run
 def test_two_queues_share_the_work(tmp_path):
   command = [
-    *(sys.executable, "-u", str(SCRIPT), f"--configs={TINY_RUN}"),
+    *(*COMMAND, f"--configs={TINY_RUN}"),
     *("--seeds=2", f"--out={tmp_path}", *SMALL),
   ]
   queues = [
@@ -280,7 +280,7 @@ def test_killed_and_interrupted_it_goes_on(tmp_path):
   def begin(*arguments):
     return subprocess.Popen(
       [
-        *(sys.executable, "-u", str(SCRIPT), f"--configs={arms}"),
+        *(*COMMAND, f"--configs={arms}"),
         *("--seeds=4,", f"--out={out}", *SMALL, *arguments),
       ],
       stdout=subprocess.PIPE,

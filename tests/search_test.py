@@ -1,4 +1,4 @@
-"""sparse_regimes/studies/search.py and sparse_regimes/studies/table.py, at small scale."""
+"""``sparse_regimes search`` and ``sparse_regimes table``, at small scale."""
 
 import argparse
 import contextlib
@@ -20,7 +20,7 @@ from running import ROOT, TINY_RUN
 from sparse_regimes.commands.train import NotFinite, train
 from sparse_regimes.runs import config as configs
 from sparse_regimes.studies import arms as arms_and_seeds
-from sparse_regimes.studies import search as sweep
+from sparse_regimes.studies import search as searching
 from sparse_regimes.studies import table as reproduce_table
 from sparse_regimes.studies.cli import exit_code
 
@@ -58,7 +58,7 @@ def error_of(command, arguments, capsys):
 def test_fields_that_cannot_be_searched(tmp_path, capsys, fields, message):
   out = tmp_path / "out"
   code, line = error_of(
-    search.search,
+    searching.search,
     ["--config=smoke", f"--fields={fields}", f"--out={out}"],
     capsys,
   )
@@ -71,15 +71,15 @@ def test_a_search_of_other_fields_is_refused(tmp_path, capsys):
   arguments = ["--config=smoke", "--trials=1", f"--out={tmp_path}"]
   field = "controller.tighten_pct:0.01:0.2"
   args = [*arguments, f"--fields={field}", "--minutes=0.000001"]
-  assert exit_code(lambda: search.search(args)) == 4
+  assert exit_code(lambda: searching.search(args)) == 4
   capsys.readouterr()
   code, line = error_of(
-    search.search, [*arguments, "--fields=model.norm=rms|ln"], capsys
+    searching.search, [*arguments, "--fields=model.norm=rms|ln"], capsys
   )
   assert code == 2
   assert "which differs in" in line
   (tmp_path / "search.log").write_text("[1]\n")
-  code, line = error_of(search.search, args, capsys)
+  code, line = error_of(searching.search, args, capsys)
   assert code == 2
   assert "search.log must be a search" in line
 
@@ -88,7 +88,7 @@ def test_a_search_of_other_fields_is_refused(tmp_path, capsys):
 def test_a_killed_search_goes_on_and_writes_its_best(tmp_path):
   out = tmp_path / "out"
   command = [
-    *(sys.executable, "-u", str(ROOT / "experiments" / "sweep.py")),
+    *(sys.executable, "-u", "-m", "sparse_regimes", "search"),
     *(f"--config={TINY_RUN}", f"--fields={FIELDS}", "--trials=3"),
     *(f"--out={out}", *SMALL, "--config.data.num_test=128"),
   ]
@@ -164,14 +164,14 @@ def search(monkeypatch, tmp_path, children, *arguments):
     with claim if left[0][1] is not None else contextlib.nullcontext():
       return Child(run, claim, *left.pop(0))
 
-  monkeypatch.setattr(sweep, "start", start)
+  monkeypatch.setattr(searching, "start", start)
   monkeypatch.setattr(
-    sweep,
+    searching,
     "read_records",
     lambda p: [*map(json.loads, p.read_text().splitlines())],
   )
   return exit_code(
-    lambda: search.search(
+    lambda: searching.search(
       [
         *("--config=smoke", "--fields=optimizer.learning_rate:0.01:1:log"),
         *(f"--out={tmp_path / 'out'}", "--config.train.epochs=2", *arguments),
@@ -211,11 +211,11 @@ def test_out_of_time_a_trial_is_put_back(monkeypatch, tmp_path):
 
 
 def test_a_trial_is_put_back_once_and_with_its_values(monkeypatch, tmp_path):
-  field = sweep.Field("optimizer.learning_rate", 0.01, 1.0, log=True)
-  study = sweep.open_study(
+  field = searching.Field("optimizer.learning_rate", 0.01, 1.0, log=True)
+  study = searching.open_study(
     argparse.Namespace(config="smoke", out=tmp_path), [field], []
   )
-  trial, claim = sweep.ask(study, tmp_path, 1, seed=0)
+  trial, claim = searching.ask(study, tmp_path, 1, seed=0)
   claim.close()
   value = field.suggest(trial)
 
@@ -226,12 +226,12 @@ def test_a_trial_is_put_back_once_and_with_its_values(monkeypatch, tmp_path):
   with monkeypatch.context() as patch:
     patch.setattr(study, "tell", killed)
     with pytest.raises(KeyboardInterrupt):
-      sweep.put_back(study, study.get_trials()[0])
+      searching.put_back(study, study.get_trials()[0])
   for _ in range(2):
     # Killed before its values were asked for: they are known all the same.
-    trial, claim = sweep.ask(study, tmp_path, 1, seed=0)
+    trial, claim = searching.ask(study, tmp_path, 1, seed=0)
     claim.close()
-    assert trial.user_attrs[sweep.FOLDER] == "trial0"
+    assert trial.user_attrs[searching.FOLDER] == "trial0"
   assert field.suggest(trial) == value
   assert not study.get_trials(states=(TrialState.WAITING,))
 
@@ -239,7 +239,7 @@ def test_a_trial_is_put_back_once_and_with_its_values(monkeypatch, tmp_path):
 def test_an_out_below_a_file_is_a_line(tmp_path, capsys):
   (tmp_path / "file").write_text("")
   code, line = error_of(
-    search.search,
+    searching.search,
     ["--config=smoke", f"--fields={FIELDS}", f"--out={tmp_path}/file/out"],
     capsys,
   )
@@ -248,17 +248,17 @@ def test_an_out_below_a_file_is_a_line(tmp_path, capsys):
 
 
 def test_searches_side_by_side_do_not_draw_alike(tmp_path):
-  field = sweep.Field("optimizer.learning_rate", 0.01, 1.0, log=True)
+  field = searching.Field("optimizer.learning_rate", 0.01, 1.0, log=True)
   arguments = argparse.Namespace(config="smoke", out=tmp_path)
   drawn, claims = [], []
   tmp_path.mkdir(exist_ok=True)
-  studies = [sweep.open_study(arguments, [field], []) for _ in range(2)]
+  studies = [searching.open_study(arguments, [field], []) for _ in range(2)]
   for study in studies:
-    trial, claim = sweep.ask(study, tmp_path, 2, seed=0)
+    trial, claim = searching.ask(study, tmp_path, 2, seed=0)
     drawn.append(field.suggest(trial))
     claims.append(claim)
   assert drawn[0] != drawn[1]
-  assert sweep.ask(studies[0], tmp_path, 2, seed=0) is None
+  assert searching.ask(studies[0], tmp_path, 2, seed=0) is None
   for claim in claims:
     claim.close()
 
@@ -277,7 +277,7 @@ def test_a_folder_with_quotes_gives_a_config_that_can_be_read(
 def test_the_table_is_filled_in_pieces(tmp_path):
   out = tmp_path / "out"
   command = [
-    *(sys.executable, "-u", str(ROOT / "experiments" / "reproduce_table.py")),
+    *(sys.executable, "-u", "-m", "sparse_regimes", "table"),
     *(f"--out={out}", *SMALL, "--config.data.name=cifar10_mini"),
     *("--config.model.name=residual_mlp", "--config.model.width=16"),
     *("--config.model.depth=2", "--config.model.norm=ln"),
@@ -352,7 +352,7 @@ def test_the_table_names_bad_input(tmp_path, capsys):
     (["--config.train.epoch=3"], "train has no field 'epoch'"),
   ):
     code, line = error_of(
-      table.table, [*arguments, f"--out={tmp_path}"], capsys
+      reproduce_table.table, [*arguments, f"--out={tmp_path}"], capsys
     )
     assert code == 2
     assert message in line

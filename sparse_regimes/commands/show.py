@@ -25,9 +25,7 @@ def named() -> Iterator[str]:
   }
   yield from _section("configs", "--config=NAME", configs)
   for section, made in factory.NAMED.items():
-    documented = {
-      name: inspect.getdoc(maker) or "" for name, maker in made.items()
-    }
+    documented = {name: inspect.getdoc(m) or "" for name, m in made.items()}
     yield from _section(
       f"{section}s", f"--config.{section}.name=NAME", documented
     )
@@ -56,13 +54,10 @@ def checked(data_dir: str = "") -> Iterator[str]:
     yield f"CIFAR-10    {cifar10.whereabouts(data_dir)}"
   except InputError as error:
     yield f"CIFAR-10    {error}"
-  for what, folder in (
-    ("runs", Path("runs")),
-    ("data", cifar10.folder(data_dir)),
-  ):
+  folders = {"runs": Path("runs"), "data": cifar10.folder(data_dir)}
+  for what, folder in folders.items():
     # A folder that is not there yet will be on the disk of one that is.
-    there = next(
-      p for p in (folder.absolute(), *folder.absolute().parents) if p.exists()
-    )
+    above = (folder.absolute(), *folder.absolute().parents)
+    there = next(path for path in above if path.exists())
     free = shutil.disk_usage(there).free / 2**30
     yield f"free disk   {free:,.1f} GiB for {what} in {folder}"

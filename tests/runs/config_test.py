@@ -7,7 +7,7 @@ import pytest
 from sparse_regimes.errors import InputError
 from sparse_regimes.runs import config as configs
 
-CONFIGS = Path(__file__).parent.parent / "configs"
+CONFIGS = Path(__file__).parent.parent.parent / "configs"
 SMOKE = str(CONFIGS / "smoke.py")
 
 

@@ -47,6 +47,7 @@ def test_plain_lines_without_a_terminal(capsys):
     epochs=2,
     steps_per_epoch=8,
     pace=pace,
+    log=print,
     describe_cost=lambda pace: "the cost",
     seconds_between_lines=0.0,
   ) as progress:
@@ -73,6 +74,7 @@ def test_a_bar_on_a_terminal(capsys, monkeypatch):
     epochs=1,
     steps_per_epoch=8,
     pace=Pace(batch_size=100, num_test_images=100),
+    log=print,
     describe_cost=lambda pace: "the cost",
   ) as progress:
     progress.start_epoch(1)

@@ -31,7 +31,7 @@ from sparse_regimes.training.optimizer import sgd
 # What is counted is the program that a user gets.
 pytestmark = pytest.mark.optimised
 
-EXPERIMENTS = Path(__file__).parent.parent / "experiments"
+EXPERIMENTS = Path(__file__).parent.parent.parent / "experiments"
 COLLECTIVE = re.compile(
   r" (all-\w+|reduce-scatter|collective-\w+)(?:-start)?\("
 )
