@@ -1,7 +1,11 @@
 """Data flows one way: a file imports only from rows above its own."""
 
 import ast
+import subprocess
+import sys
 from pathlib import Path
+
+import pytest
 
 PACKAGE = Path(__file__).parent.parent / "sparse_regimes"
 
@@ -16,7 +20,9 @@ ROWS = [
   ["runs"],
   ["reports"],
   ["commands"],
+  ["studies"],
   ["main"],
+  ["__main__"],
 ]
 ROW = {room: i for i, rooms in enumerate(ROWS) for room in rooms}
 
@@ -41,9 +47,24 @@ def test_imports_go_up():
       if isinstance(node, ast.ImportFrom) and node.module:
         modules = [node.module]
         if node.module == "sparse_regimes":
-          modules = [f"sparse_regimes.{alias.name}" for alias in node.names]
+          names = {alias.name for alias in node.names} - {"__version__"}
+          modules = [f"sparse_regimes.{name}" for name in names]
       for module in modules:
         if not module.startswith("sparse_regimes"):
           continue
         other = room_of(module)
         assert other == room or ROW[other] < ROW[room], (path, module)
+
+
+@pytest.mark.run
+def test_who_imports_the_package_gets_no_machinery():
+  code = "import sys, sparse_regimes, sparse_regimes.nnx; print(*sys.modules)"
+  loaded = subprocess.run(
+    [sys.executable, "-c", code], capture_output=True, text=True, check=True
+  ).stdout.split()
+  machinery = {
+    *("orbax", "matplotlib", "tensorflow_datasets", "tensorboardX", "PIL"),
+    *("tqdm", "jinja2", "ml_collections", "scipy", "optuna", "absl.flags"),
+  }
+  assert "flax" in loaded
+  assert not machinery & set(loaded)
