@@ -1,4 +1,4 @@
-"""What a run leaves while it trains and when it ends: lines, pictures, a page."""
+"""What a run leaves: lines while it trains, pictures, a page at the end."""
 
 import contextlib
 import functools
