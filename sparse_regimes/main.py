@@ -20,7 +20,7 @@ from etils import epath
 
 from sparse_regimes import __version__
 from sparse_regimes.commands import show
-from sparse_regimes.commands.evaluate import sweep_runs
+from sparse_regimes.commands.evaluate import parse_keep_ratios, sweep_runs
 from sparse_regimes.commands.measure import measure_run
 from sparse_regimes.commands.train import NotFinite, train
 from sparse_regimes.errors import InputError, one_of
@@ -183,7 +183,7 @@ def _run(args: argparse.Namespace, overrides: Sequence[str]) -> None:
     )
     return
   if args.mode == "eval":
-    ratios = configs.parse_keep_ratios(args.keep_ratios)
+    ratios = parse_keep_ratios(args.keep_ratios)
     sweep_runs(
       [args.workdir, *args.against], overrides, ratios, args.checkpoint
     )

@@ -1,5 +1,6 @@
 """One checkpoint at many budgets: the budget sweep."""
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -57,8 +58,8 @@ def make_sweep_step(
       "loss": jnp.sum(cross_entropy(logits, labels)),
       "correct": jnp.sum(is_correct(logits, labels), dtype=jnp.int32),
       "calibration": calibration_sums(logits, labels),
-      "nonzero": stats * labels.shape[0],
-      "sites": collected["intermediates"],
+      "nonzero": jax.tree.map(lambda share: share * labels.shape[0], stats),
+      "sites": collected.get("intermediates", {}),
     }
 
   return sweep_step
@@ -109,7 +110,12 @@ def _row(
 ) -> dict[str, Any]:
   count = int(sums["count"])
   sites = _in_order(sums["sites"])
-  nonzero = np.asarray(sums["nonzero"], np.float64) / count
+  # Of a dict by site, in the order of its names.
+  nonzero = np.hstack(jax.tree.leaves(sums["nonzero"])).astype(np.float64)
+  nonzero = np.atleast_1d(nonzero) / count
+  # A network whose masks are no modules says only what is zero.
+  unknown = [math.nan] * len(nonzero)
+  is_known = len(sites) == len(nonzero)
   by_site = {}
   if np.ndim(keep_ratio):
     by_site["site_keep_ratio"] = np.asarray(keep_ratio, np.float64).tolist()
@@ -121,12 +127,18 @@ def _row(
     "calibration_error": calibration_error(sums["calibration"]),
     "nonzero": float(nonzero.mean()),
     "site_nonzero": nonzero.tolist(),
-    "site_threshold": [float(s.threshold) / count for s in sites],
+    "site_threshold": [float(s.threshold) / count for s in sites]
+    if is_known
+    else unknown,
     # Where nothing is active nothing is lost.
     "site_kept_mass": [
       float(s.kept / s.total) if s.total else 1.0 for s in sites
-    ],
-    "site_dead": [float(1 - np.mean(s.active)) for s in sites],
+    ]
+    if is_known
+    else unknown,
+    "site_dead": [float(1 - np.mean(s.active)) for s in sites]
+    if is_known
+    else unknown,
   }
 
 

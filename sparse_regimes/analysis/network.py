@@ -11,7 +11,7 @@ import numpy as np
 from flax import linen as nn
 
 from sparse_regimes import analysis
-from sparse_regimes.data.dataset import Dataset, normalize
+from sparse_regimes.data.dataset import Dataset, Normalize
 from sparse_regimes.training.losses import cross_entropy
 from sparse_regimes.training.metrics import is_correct
 from sparse_regimes.training.state import TrainState
@@ -43,16 +43,20 @@ def measure_state(
     What ``measures.json`` has of an epoch, from ``sites`` on; numbers, lists
     and null.
   """
+  normalize = data.preprocess
   train = jnp.asarray(data.train_images[:num_images])
   labels = jnp.asarray(data.train_labels[:num_images])
   row = {
     "sites": {
       name: site._asdict()
-      for name, site in _sites(model, state, train, labels, flat).items()
+      for name, site in _sites(
+        model, normalize, state, train, labels, flat
+      ).items()
     },
-    "sharpness": _sharpness(model, state, train, labels),
+    "sharpness": _sharpness(model, normalize, state, train, labels),
     **_robustness(
       model,
+      normalize,
       state,
       jnp.asarray(data.test_images[:num_images]),
       jnp.asarray(data.test_labels[:num_images]),
@@ -67,15 +71,16 @@ def measure_state(
   if hessian_samples:
     keys = jax.random.split(jax.random.key(0), hessian_samples)
     row["hessian_trace"], row["hessian_error"] = analysis.mean_and_error(
-      [_hessian(model, state, train, labels, key) for key in keys]
+      [_hessian(model, normalize, state, train, labels, key) for key in keys]
     )
   return _plain(jax.device_get(row))
 
 
 # A network is compiled once, however many runs of it are measured.
-@functools.partial(jax.jit, static_argnums=(0, 4))
+@functools.partial(jax.jit, static_argnums=(0, 1, 5))
 def _sites(
   model: nn.Module,
+  normalize: Normalize,
   state: TrainState,
   images: jax.Array,
   labels: jax.Array,
@@ -86,28 +91,37 @@ def _sites(
   )
 
 
-@functools.partial(jax.jit, static_argnums=0)
+@functools.partial(jax.jit, static_argnums=(0, 1))
 def _sharpness(
-  model: nn.Module, state: TrainState, images: jax.Array, labels: jax.Array
+  model: nn.Module,
+  normalize: Normalize,
+  state: TrainState,
+  images: jax.Array,
+  labels: jax.Array,
 ) -> jax.Array:
-  loss = _loss(model, state, images, labels)
+  loss = _loss(model, normalize, state, images, labels)
   return analysis.sharpness(loss, state.params, radius=_RADIUS)
 
 
-@functools.partial(jax.jit, static_argnums=0)
+@functools.partial(jax.jit, static_argnums=(0, 1))
 def _hessian(
   model: nn.Module,
+  normalize: Normalize,
   state: TrainState,
   images: jax.Array,
   labels: jax.Array,
   key: jax.Array,
 ) -> jax.Array:
-  loss = _loss(model, state, images, labels)
+  loss = _loss(model, normalize, state, images, labels)
   return analysis.hessian_sample(loss, state.params, key)
 
 
 def _loss(
-  model: nn.Module, state: TrainState, images: jax.Array, labels: jax.Array
+  model: nn.Module,
+  normalize: Normalize,
+  state: TrainState,
+  images: jax.Array,
+  labels: jax.Array,
 ) -> Callable[[Any], jax.Array]:
   """The mean loss over images, of the parameters."""
 
@@ -119,9 +133,13 @@ def _loss(
   return loss
 
 
-@functools.partial(jax.jit, static_argnums=0)
+@functools.partial(jax.jit, static_argnums=(0, 1))
 def _robustness(
-  model: nn.Module, state: TrainState, images: jax.Array, labels: jax.Array
+  model: nn.Module,
+  normalize: Normalize,
+  state: TrainState,
+  images: jax.Array,
+  labels: jax.Array,
 ) -> dict[str, jax.Array]:
   def classify(pixels: jax.Array) -> jax.Array:
     logits, _ = model.apply(

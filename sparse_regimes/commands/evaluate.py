@@ -7,8 +7,7 @@ from etils import epath
 from ml_collections import ConfigDict
 
 from sparse_regimes.analysis.budget_sweep import make_sweep_step, sweep
-from sparse_regimes.data.dataset import normalize
-from sparse_regimes.errors import InputError
+from sparse_regimes.errors import InputError, in_range
 from sparse_regimes.files import write
 from sparse_regimes.masks.sites import check_sites
 from sparse_regimes.reports import figures
@@ -65,6 +64,42 @@ def sweep_runs(
     except InputError as error:
       # A run in its first epoch has a checkpoint, but no log yet.
       log(f"no page of {workdir}: {error}")
+
+
+def parse_keep_ratios(text: str) -> list[float | tuple[float, ...]]:
+  """Reads ``1.0,0.5,0.2``, or ``0.01:1:3``: three ratios in equal factors.
+
+  A ratio may be one for each site: ``1/0.5/0.2``.
+
+  Example:
+    >>> parse_keep_ratios("1,0.5/0.2"), parse_keep_ratios("0.01:1:3")
+    ([1.0, (0.5, 0.2)], [0.01, 0.1, 1.0])
+  """
+  try:
+    if ":" in text:
+      lowest, highest, count = text.split(":")
+      first = in_range("--keep_ratios", float(lowest), 0, 1)
+      last = in_range("--keep_ratios", float(highest), 0, 1)
+      number = int(count)
+      if not 0 < first < last or number not in range(2, 1001):
+        raise ValueError
+      return [
+        round(first * (last / first) ** (i / (number - 1)), 6)
+        for i in range(number)
+      ]
+    parts = [
+      tuple(
+        in_range("--keep_ratios", float(ratio), 0, 1)
+        for ratio in part.split("/")
+      )
+      for part in text.split(",")
+    ]
+    return [part if len(part) > 1 else part[0] for part in parts]
+  except ValueError as error:
+    raise InputError(
+      "--keep_ratios must be numbers in [0, 1] separated by commas, or"
+      f" LOWEST:HIGHEST:COUNT, got {text!r}"
+    ) from error
 
 
 def _check_same_data(
@@ -127,7 +162,8 @@ def _sweep_run(
       + (f"  {format_seconds(left)} left" if left > _LONG else "")
     )
 
-  sweep_step = make_sweep_step(run.parts.model.apply, preprocess=normalize)
+  apply_fn = run.parts.model.apply
+  sweep_step = make_sweep_step(apply_fn, preprocess=data.preprocess)
   rows = sweep(sweep_step, run.state, batches, keep_ratios, log_row)
   write_sweep(
     workdir,

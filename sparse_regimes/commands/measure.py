@@ -1,8 +1,15 @@
 """``--mode=measure``: sparsity, flatness and spectra over a run's epochs."""
 
+import contextlib
 import statistics
 import time
-from collections.abc import Callable, Container, Mapping, Sequence
+from collections.abc import (
+  Callable,
+  Container,
+  Iterator,
+  Mapping,
+  Sequence,
+)
 from typing import Any
 
 import jax
@@ -90,13 +97,13 @@ def measure_run(
     raise InputError(
       f"--workdir must hold a checkpoint of an epoch's end, got {workdir}"
     )
-  if config.model.dtype == "auto":
+  if config.model.get("dtype") == "auto":
     # Sharpness is the difference of two losses that are nearly equal.
     config.model.dtype = "float32"
   settings = {
     "num_images": num_images,
     "config": [*overrides],
-    "dtype": config.model.dtype,
+    "dtype": config.model.get("dtype", "float32"),
   }
   content = _begun(workdir, settings, kept)
   rows = {row["epoch"]: row for row in content["epochs"]}
@@ -107,7 +114,10 @@ def measure_run(
   left = [e for e in (*[0] * begun_anew, *kept) if e not in rows]
   data = factory.make_data(config, log)
   parts, template = describe_run(workdir, config, data)
-  flat = flat_part(config.model.activation, config.model.get("shift_x", 0.0))
+  # A model from outside may not say where its activation is flat.
+  flat = None
+  if "activation" in config.model:
+    flat = flat_part(config.model.activation, config.model.get("shift_x", 0.0))
   started = time.monotonic()
   for done, epoch in enumerate(left, start=1):
     if epoch:
@@ -124,7 +134,7 @@ def measure_run(
     last = epoch == config.train.epochs
     names = ("epoch", "step", "keep_ratio", "test_dense_accuracy")
     # By default an accelerator multiplies float32 in fewer bits.
-    with jax.default_matmul_precision("highest"):
+    with jax.default_matmul_precision("highest"), _of_model():
       measured = measure_state(
         parts.model,
         state,
@@ -150,6 +160,15 @@ def measure_run(
   log(f"written     {MEASURES_FILE} in {workdir}, {len(rows)} epochs")
   log(f"written     {write_report(workdir)}")
   return content
+
+
+@contextlib.contextmanager
+def _of_model() -> Iterator[None]:
+  """Networks from outside may have no layers that can be looked into."""
+  try:
+    yield
+  except ValueError as error:
+    raise InputError(f"model.name cannot be measured: {error}") from error
 
 
 def _begun(

@@ -7,14 +7,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from sparse_regimes.data import cifar10
+from sparse_regimes.data.named import DESCRIBED
 from sparse_regimes.errors import InputError
-from sparse_regimes.runs import factory, summary
+from sparse_regimes.runs import makers, summary
 from sparse_regimes.runs.config import shipped_configs
-
-_DATA = {
-  "cifar10": "50,000 and 10,000 images of 32 x 32, found or fetched",
-  "cifar10_mini": "1,280 and 256 of them, which come with the package",
-}
 
 
 def named() -> Iterator[str]:
@@ -24,12 +20,12 @@ def named() -> Iterator[str]:
     for name, path in shipped_configs().items()
   }
   yield from _section("configs", "--config=NAME", configs)
-  for section, made in factory.NAMED.items():
+  for section, made in makers.NAMED.items():
     documented = {name: inspect.getdoc(m) or "" for name, m in made.items()}
     yield from _section(
       f"{section}s", f"--config.{section}.name=NAME", documented
     )
-  yield from _section("data", "--config.data.name=NAME", _DATA)
+  yield from _section("data", "--config.data.name=NAME", DESCRIBED)
 
 
 def _section(title: str, how: str, described: dict[str, str]) -> Iterator[str]:

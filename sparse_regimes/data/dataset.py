@@ -1,5 +1,6 @@
 """Labelled images in host memory, their order in an epoch, their scaling."""
 
+import dataclasses
 from typing import NamedTuple
 
 import jax
@@ -9,6 +10,57 @@ import numpy as np
 # Per channel, of CIFAR-10's training pixels divided by 255.
 CIFAR10_MEAN = (0.4914, 0.4822, 0.4465)
 CIFAR10_STD = (0.2470, 0.2435, 0.2616)
+
+
+@dataclasses.dataclass(frozen=True)
+class Normalize:
+  r"""Scales uint8 pixels to zero mean and unit variance, in float32.
+
+  .. math:: y = (x / 255 - \mu_c) / \sigma_c
+
+  Equal ones have equal hashes, so a program is compiled once for them.
+
+  Args:
+    mean: of each channel's training pixels divided by 255.
+    std: their standard deviation.
+
+  Example:
+    >>> import jax.numpy as jnp
+    >>> white = normalize(jnp.full((1, 3), 255, jnp.uint8))
+    >>> print(f"{white[0, 0]:.3f}")
+    2.059
+  """
+
+  mean: tuple[float, ...]
+  std: tuple[float, ...]
+
+  def __call__(self, images: jax.Array) -> jax.Array:
+    """uint8 ``[..., c]`` to float32 of the same shape."""
+    of_channel = (1,) * (images.ndim - 1) + (-1,)
+    mean = jnp.array(self.mean, jnp.float32).reshape(of_channel)
+    std = jnp.array(self.std, jnp.float32).reshape(of_channel)
+    return (images.astype(jnp.float32) / 255.0 - mean) / std
+
+  @classmethod
+  def of(cls, images: np.ndarray) -> "Normalize":
+    """With the statistics of these images, uint8 ``[n, h, w, c]``.
+
+    A channel that is the same everywhere is only shifted.
+    """
+    counts = [
+      np.bincount(images[..., c].ravel(), minlength=256)
+      for c in range(images.shape[-1])
+    ]
+    shares = np.array(counts) / counts[0].sum()
+    values = np.arange(256) / 255
+    mean = shares @ values
+    std = np.sqrt(np.maximum(shares @ values**2 - mean**2, 0))
+    std = np.where(std < 1e-6, 1.0, std)
+    return cls(tuple(mean.tolist()), tuple(std.tolist()))
+
+
+# Of CIFAR-10, as published.
+normalize = Normalize(CIFAR10_MEAN, CIFAR10_STD)
 
 
 class Dataset(NamedTuple):
@@ -21,6 +73,7 @@ class Dataset(NamedTuple):
     test_labels: int32 ``[m]``.
     num_classes: the number of classes.
     source: where the bytes came from, for people to read.
+    normalize: scales its images; None: by what the training split has.
   """
 
   train_images: np.ndarray
@@ -29,31 +82,51 @@ class Dataset(NamedTuple):
   test_labels: np.ndarray
   num_classes: int
   source: str
+  normalize: Normalize | None = None
+
+  @property
+  def preprocess(self) -> Normalize:
+    """What scales its images: as given, or by its training split."""
+    return self.normalize or Normalize.of(self.train_images)
 
 
-def normalize(images: jax.Array) -> jax.Array:
-  r"""Scales uint8 pixels to zero mean and unit variance, in float32.
-
-  .. math:: y = (x / 255 - \mu_c) / \sigma_c
-
-  with CIFAR-10's per-channel mean and standard deviation.
+def check_dataset(data: Dataset, field: str) -> None:
+  """Raises a ``ValueError`` for what no run could train on.
 
   Args:
-    images: uint8 ``[..., 3]``.
-
-  Returns:
-    float32, the same shape.
-
-  Example:
-    >>> import jax.numpy as jnp
-    >>> white = normalize(jnp.full((1, 3), 255, jnp.uint8))
-    >>> print(f"{white[0, 0]:.3f}")
-    2.059
+    data: from anywhere.
+    field: that named it, for the message.
   """
-  of_channel = (1,) * (images.ndim - 1) + (-1,)
-  mean = jnp.array(CIFAR10_MEAN, jnp.float32).reshape(of_channel)
-  std = jnp.array(CIFAR10_STD, jnp.float32).reshape(of_channel)
-  return (images.astype(jnp.float32) / 255.0 - mean) / std
+  if not isinstance(data, Dataset):
+    raise ValueError(f"{field} must give a Dataset, got {type(data).__name__}")
+  for split, images, labels in (
+    ("train", data.train_images, data.train_labels),
+    ("test", data.test_images, data.test_labels),
+  ):
+    if np.ndim(images) != 4 or images.dtype != np.uint8:
+      raise ValueError(
+        f"{field}: {split}_images must be uint8 [n, h, w, c], got"
+        f" {getattr(images, 'dtype', type(images).__name__)}"
+        f" {np.shape(images)}"
+      )
+    if images.shape[1:] != data.train_images.shape[1:] or not len(images):
+      raise ValueError(
+        f"{field}: both splits must have images, of one shape, got"
+        f" {data.train_images.shape} and {data.test_images.shape}"
+      )
+    if np.shape(labels) != images.shape[:1] or not np.issubdtype(
+      labels.dtype, np.integer
+    ):
+      raise ValueError(
+        f"{field}: {split}_labels must be {len(images)} integers, got"
+        f" {getattr(labels, 'dtype', type(labels).__name__)}"
+        f" {np.shape(labels)}"
+      )
+    if labels.min() < 0 or labels.max() >= data.num_classes:
+      raise ValueError(
+        f"{field}: {split}_labels must be in [0, {data.num_classes}), got"
+        f" {labels.min()} to {labels.max()}"
+      )
 
 
 def epoch_indices(

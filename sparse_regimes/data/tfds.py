@@ -20,7 +20,7 @@ from sparse_regimes.data.release import (
 from sparse_regimes.errors import InputError
 from sparse_regimes.files import expanded
 
-_INSTALL = "pip install 'sparse_regimes[tfds]'"
+INSTALL = "pip install 'sparse_regimes[tfds]'"
 
 
 def read(data_dir: Path, release: Release, log: Log) -> Batches:
@@ -34,13 +34,9 @@ def read(data_dir: Path, release: Release, log: Log) -> Batches:
     AbsentError: when there is no such directory.
     UnavailableError: when none of them can be read.
   """
-  roots = [data_dir]
-  if environment := os.environ.get("TFDS_DATA_DIR"):
-    roots.append(expanded(environment, "TFDS_DATA_DIR"))
-  with contextlib.suppress(InputError):  # a user without a home
-    roots.append(expanded("~/tensorflow_datasets", "HOME"))
   failures = []
-  for folder in (root / release.tfds_name for root in roots):
+  where = roots(data_dir)
+  for folder in (root / release.tfds_name for root in where):
     if not folder.is_dir():
       continue
     log(f"CIFAR-10: reading {folder} with tensorflow-datasets")
@@ -64,9 +60,19 @@ def read(data_dir: Path, release: Release, log: Log) -> Batches:
       " or ".join(dict.fromkeys(failure.remedy for failure in failures)),
     )
   raise AbsentError(
-    f"no {release.tfds_name} in {', '.join(map(str, roots))}",
+    f"no {release.tfds_name} in {', '.join(map(str, where))}",
     "prepare it with tensorflow-datasets",
   )
+
+
+def roots(data_dir: Path) -> list[Path]:
+  """Where prepared directories may lie."""
+  found = [data_dir]
+  if environment := os.environ.get("TFDS_DATA_DIR"):
+    found.append(expanded(environment, "TFDS_DATA_DIR"))
+  with contextlib.suppress(InputError):  # a user without a home
+    found.append(expanded("~/tensorflow_datasets", "HOME"))
+  return found
 
 
 def _rebuild(folder: Path, release: Release) -> dict[str, bytes]:
@@ -76,7 +82,7 @@ def _rebuild(folder: Path, release: Release) -> dict[str, bytes]:
     import tensorflow_datasets as tfds
   except ImportError as error:
     raise UnavailableError(
-      f"{folder} needs tensorflow-datasets ({error})", _INSTALL
+      f"{folder} needs tensorflow-datasets ({error})", INSTALL
     ) from error
   # tfds.load would try to reach its host, for minutes.
   builder = tfds.builder_from_directory(folder)
@@ -90,8 +96,9 @@ def _rebuild(folder: Path, release: Release) -> dict[str, bytes]:
     raise ValueError(f"its splits have {found} examples, not {sizes}")
   files: dict[str, bytes] = {}
   for split, names in splits.items():
-    examples = _examples(builder, split)
-    images, labels = _in_official_order(examples, split, sizes[split])
+    images, labels = _in_official_order(
+      examples(builder, split), split, sizes[split]
+    )
     for name, batch_images, batch_labels in zip(
       names,
       np.split(images, len(names)),
@@ -102,7 +109,7 @@ def _rebuild(folder: Path, release: Release) -> dict[str, bytes]:
   return files
 
 
-def _examples(builder: Any, split: str) -> Iterable[Mapping[str, Any]]:
+def examples(builder: Any, split: str) -> Iterable[Mapping[str, Any]]:
   """The examples of a split in the shuffled order of its files."""
   if builder.info.file_format.value == "array_record":
     return builder.as_data_source(split=split)
@@ -113,7 +120,7 @@ def _examples(builder: Any, split: str) -> Iterable[Mapping[str, Any]]:
     raise UnavailableError(
       f"{builder.data_dir} has {builder.info.file_format.value} files, which "
       f"need TensorFlow ({error})",
-      _INSTALL,
+      INSTALL,
     ) from error
   # It would take the accelerator's memory from JAX; too late once it has.
   with contextlib.suppress(RuntimeError):

@@ -30,7 +30,9 @@ def nonzero_fraction(x: jax.Array) -> jax.Array:
 Arithmetic = tuple[int, dict[str, int]]
 
 
-def skippable_share(arithmetic: Arithmetic, nonzero: Sequence[float]) -> float:
+def skippable_share(
+  arithmetic: Arithmetic, nonzero: Sequence[float]
+) -> float | None:
   """The share of a forward pass that multiplies by an activation of 0.
 
   What a kernel could skip that knows where the zeros are: an upper bound for
@@ -40,11 +42,16 @@ def skippable_share(arithmetic: Arithmetic, nonzero: Sequence[float]) -> float:
     arithmetic: of the network.
     nonzero: the fraction of nonzero activations at each site.
 
+  Returns:
+    None where it is not known what reads the sites.
+
   Example:
     >>> skippable_share((100, {"a": 40, "b": 40}), [0.5, 0.25])
     0.5
   """
   total, by_site = arithmetic
+  if not any(by_site.values()):
+    return None
   sites = zip(by_site.values(), nonzero, strict=True)
   return sum(size * (1 - share) for size, share in sites) / total
 

@@ -1,7 +1,6 @@
 """``report.html``: one run on one page, from the files in its folder."""
 
 import math
-import os
 import shlex
 from collections.abc import Sequence
 from typing import Any
@@ -21,7 +20,6 @@ from sparse_regimes.reports.page import (
   render,
 )
 from sparse_regimes.reports.pictures import Figure
-from sparse_regimes.runs import config as configs
 from sparse_regimes.runs.config import flatten
 from sparse_regimes.runs.journal import Record, read_records
 from sparse_regimes.runs.pace import format_seconds
@@ -33,7 +31,7 @@ from sparse_regimes.runs.tables import (
   read_sweep,
 )
 from sparse_regimes.runs.trace import Trace, read_trace
-from sparse_regimes.runs.workdir import CONFIG_FILE
+from sparse_regimes.runs.workdir import CONFIG_FILE, given_config
 from sparse_regimes.runs.writers import METRICS_FILE
 
 REPORT_FILE = "report.html"
@@ -63,7 +61,7 @@ def write_report(
   """
   if not (workdir / CONFIG_FILE).exists():
     raise InputError(f"--workdir must hold a run, got {workdir}")
-  config = flatten(configs.load(os.fspath(workdir / CONFIG_FILE)))
+  config = flatten(given_config(workdir))
   records = read_records(workdir / METRICS_FILE)
   diverged = ""
   if records and records[-1]["test_dense_accuracy"] is None:
@@ -166,7 +164,7 @@ def _result(
     *(
       (
         f"of these, read a zero ({name})",
-        f"{100 * skippable_share(trace.arithmetic, details[field]):.1f} %",
+        _percent(skippable_share(trace.arithmetic, details[field])),
       )
       for name, field in (
         ("dense", "test_dense_sites"),
@@ -384,6 +382,10 @@ def _read_json(path: epath.Path) -> dict[str, Any]:
 
 def _pictures(drawn: Sequence[Figure], caption: str) -> Pictures:
   return Pictures([figures.png(figure, _DPI) for figure in drawn], caption)
+
+
+def _percent(value: float | None) -> str:
+  return "unknown" if value is None else f"{100 * value:.1f} %"
 
 
 def _share(value: float | None) -> str:

@@ -17,7 +17,8 @@ from sparse_regimes.errors import (
   in_range,
   one_of,
 )
-from sparse_regimes.runs import factory
+from sparse_regimes.references import is_reference
+from sparse_regimes.runs import factory, makers
 from sparse_regimes.runs.mesh import PARAMETERS
 
 # Of examples and steps; int32 holds their products with epochs of CIFAR-10.
@@ -34,10 +35,11 @@ def default_config() -> ConfigDict:
     {
       "seed": 0,
       "data": {
-        "name": "cifar10",  # or cifar10_mini, which ships with the package
+        "name": "cifar10",  # `sparse-regimes list` has the others
         "dir": "",  # empty: the user's cache directory
         "num_train": 0,  # the first of each split; 0: all
         "num_test": 0,
+        "image_size": 0,  # of folder: the side of a square; 0: as they are
         "evaluate_on": "test",  # or validation: the last training images
       },
       "model": {"name": "wide_resnet"} | _every_argument("model"),
@@ -111,8 +113,10 @@ def load(path: str, overrides: Sequence[str] = ()) -> ConfigDict:
     InputError: one line that names the field, what it got and what it takes.
   """
   config = default_config()
+  written = flatten(_read(path))
+  _add_arguments(config, written, overrides)
   given: dict[str, Any] = {}
-  for field, value in flatten(_read(path)).items():
+  for field, value in written.items():
     given[field] = _typed(config, field, value)
   overridden = {}
   for override in overrides:
@@ -125,7 +129,7 @@ def load(path: str, overrides: Sequence[str] = ()) -> ConfigDict:
   # A budget is a number, or a tuple with one for each site.
   with config.ignore_type():
     config.update_from_flattened_dict(given | overridden)
-  for section in factory.NAMED:
+  for section in makers.NAMED:
     _narrow(config, section, given | overridden, overridden)
   _check(config)
   return config
@@ -153,42 +157,6 @@ def parse_overrides(arguments: Sequence[str]) -> list[str]:
         " --config.section.field=value, --help lists the rest"
       )
   return overrides
-
-
-def parse_keep_ratios(text: str) -> list[float | tuple[float, ...]]:
-  """Reads ``1.0,0.5,0.2``, or ``0.01:1:3``: three ratios in equal factors.
-
-  A ratio may be one for each site: ``1/0.5/0.2``.
-
-  Example:
-    >>> parse_keep_ratios("1,0.5/0.2"), parse_keep_ratios("0.01:1:3")
-    ([1.0, (0.5, 0.2)], [0.01, 0.1, 1.0])
-  """
-  try:
-    if ":" in text:
-      lowest, highest, count = text.split(":")
-      first = in_range("--keep_ratios", float(lowest), 0, 1)
-      last = in_range("--keep_ratios", float(highest), 0, 1)
-      number = int(count)
-      if not 0 < first < last or number not in range(2, 1001):
-        raise ValueError
-      return [
-        round(first * (last / first) ** (i / (number - 1)), 6)
-        for i in range(number)
-      ]
-    parts = [
-      tuple(
-        in_range("--keep_ratios", float(ratio), 0, 1)
-        for ratio in part.split("/")
-      )
-      for part in text.split(",")
-    ]
-    return [part if len(part) > 1 else part[0] for part in parts]
-  except ValueError as error:
-    raise InputError(
-      "--keep_ratios must be numbers in [0, 1] separated by commas, or"
-      f" LOWEST:HIGHEST:COUNT, got {text!r}"
-    ) from error
 
 
 def shipped_configs() -> dict[str, Path]:
@@ -250,8 +218,28 @@ def as_file(config: ConfigDict, name: str, claim: str) -> str:
 
 def _every_argument(section: str) -> dict[str, Any]:
   """Arguments and defaults of all that a section may name."""
-  every = [factory.arguments(section, name) for name in factory.NAMED[section]]
+  every = [makers.arguments(section, name) for name in makers.NAMED[section]]
   return {field: value for one in every for field, value in one.items()}
+
+
+def _add_arguments(
+  config: ConfigDict, written: Mapping[str, Any], overrides: Sequence[str]
+) -> None:
+  """Adds the fields of models and controllers from outside."""
+  last = dict(override.partition("=")[::2] for override in overrides)
+  for section in makers.NAMED:
+    field = f"{section}.name"
+    for name in (written.get(field), last.get(field)):
+      if isinstance(name, str) and is_reference(name):
+        try:
+          arguments = makers.arguments(section, name)
+        except InputError:
+          # Another takes its place: a run's own copy, where a file has gone.
+          if name == written.get(field) and field in last:
+            continue
+          raise
+        with config.ignore_type(), config.unlocked():
+          config[section].update(arguments)
 
 
 def _narrow(
@@ -266,11 +254,7 @@ def _narrow(
   command may change the name alone; an override for another is a mistake.
   """
   name = config[section].name
-  try:
-    one_of(f"{section}.name", name, factory.NAMED[section])
-  except ValueError as error:
-    raise InputError(str(error)) from error
-  arguments = factory.arguments(section, name)
+  arguments = makers.arguments(section, name)
   for field in overridden:
     parent, _, argument = field.partition(".")
     if parent == section and argument not in ("name", *arguments):

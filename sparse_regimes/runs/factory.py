@@ -1,9 +1,8 @@
 """The one place where a config's strings become objects."""
 
-import contextlib
 import functools
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -15,68 +14,16 @@ from ml_collections import ConfigDict
 from sparse_regimes import controllers
 from sparse_regimes.controllers import Controller
 from sparse_regimes.controllers.bounds import MAX_COUNT
-from sparse_regimes.data import cifar10, mini
+from sparse_regimes.data import named
 from sparse_regimes.data.dataset import Dataset
 from sparse_regimes.errors import InputError, in_range, one_of
 from sparse_regimes.masks.sites import check_sites
 from sparse_regimes.masks.statistics import Arithmetic
-from sparse_regimes.models.residual_mlp import ResidualMLP
-from sparse_regimes.models.vision_transformer import VisionTransformer
-from sparse_regimes.models.wide_resnet import WideResNet
+from sparse_regimes.runs.makers import maker, section_of
 from sparse_regimes.training import optimizer, projections
 from sparse_regimes.training.state import TrainState
 
-CONTROLLERS: dict[str, Callable[..., Controller]] = {
-  "constant": controllers.constant,
-  "cosine": controllers.cosine,
-  "random_ratio": controllers.random_ratio,
-  "strategy1": controllers.strategy1,
-  "strategy2": controllers.strategy2,
-}
-MODELS: dict[str, Callable[..., nn.Module]] = {
-  "residual_mlp": ResidualMLP,
-  "vision_transformer": VisionTransformer,
-  "wide_resnet": WideResNet,
-}
-# Sections of a config whose fields are the arguments of what they name.
-NAMED: dict[str, dict[str, Callable[..., Any]]] = {
-  "model": MODELS,
-  "controller": CONTROLLERS,
-}
-# What a config sets otherwise, or not at all.
-_NOT_FIELDS = (
-  "num_classes",
-  "implementation",
-  "budget_scope",
-  "higher_is_better",
-  "parent",
-  "name",
-)
-_DEFAULTS = {
-  # float32 on CPU, bfloat16 elsewhere
-  "model": {"dtype": "auto", "scope": "global"},
-  "controller": {},
-}
-_REQUIRED = {"wide_resnet": {"depth": 28, "widen": 4}}
-# Names, and how many training and test images each has.
-DATASETS = {"cifar10": (50_000, 10_000), "cifar10_mini": (1_280, 256)}
 DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
-
-
-def arguments(section: str, name: str) -> dict[str, Any]:
-  """The fields, with defaults, of a model or a controller in a config.
-
-  Example:
-    >>> arguments("controller", "constant")
-    {'keep_ratio': 1.0}
-  """
-  parameters = inspect.signature(NAMED[section][name]).parameters
-  known = _DEFAULTS[section] | _REQUIRED.get(name, {})
-  return {
-    field: known.get(field, parameter.default)
-    for field, parameter in parameters.items()
-    if field not in _NOT_FIELDS
-  }
 
 
 def make_controller(config: ConfigDict) -> Controller:
@@ -85,14 +32,19 @@ def make_controller(config: ConfigDict) -> Controller:
   What it draws depends on the run's seed, too, so that no two seeds share it.
   With ``signal.shuffle_window`` above 0 it hears of accuracy at random times.
   """
-  with _section("controller"):
+  with section_of("controller"):
     given = config.controller.to_dict()
     if "draw_seed" in given:
       in_range("draw_seed", given["draw_seed"], 0, MAX_COUNT)
       given["draw_seed"] = _seed(config, given["draw_seed"])
-    controller = _named(CONTROLLERS, **given)
+    controller = maker("controller", given.pop("name"))(**given)
+    if not isinstance(controller, Controller):
+      raise ValueError(
+        f"name: {config.controller.name} must make a Controller, got"
+        f" {type(controller).__name__}"
+      )
   if config.signal.shuffle_window:
-    with _section("signal"):
+    with section_of("signal"):
       in_range("shuffle_window", config.signal.shuffle_window, 0, 10**6)
       in_range("shuffle_seed", config.signal.shuffle_seed, 0, MAX_COUNT)
     controller = controllers.shuffled(
@@ -101,7 +53,7 @@ def make_controller(config: ConfigDict) -> Controller:
       draw_seed=_seed(config, config.signal.shuffle_seed),
       signal=config.controller.get("signal", "accuracy"),
     )
-  with _section("collapse"):
+  with section_of("collapse"):
     decisions = in_range("decisions", config.collapse.decisions, 1, 10**6)
     patience = decisions * config.controller.get("decide_every", 1)
     return controllers.watched(
@@ -122,12 +74,17 @@ def make_model(
     num_classes: of the data.
     platform: ``jax.default_backend()``.
   """
-  with _section("model"):
+  with section_of("model"):
     given = config.model.to_dict()
-    dtype = one_of("dtype", given.pop("dtype"), ("auto", *DTYPES))
-    if dtype == "auto":
-      dtype = "float32" if platform == "cpu" else "bfloat16"
-    return _named(MODELS, num_classes=num_classes, dtype=DTYPES[dtype], **given)
+    make = maker("model", given.pop("name"))
+    if "dtype" in given:
+      dtype = one_of("dtype", given["dtype"], ("auto", *DTYPES))
+      if dtype == "auto":
+        dtype = "float32" if platform == "cpu" else "bfloat16"
+      given["dtype"] = DTYPES[dtype]
+    if "num_classes" in inspect.signature(make).parameters:
+      given["num_classes"] = num_classes
+    return make(**given)
 
 
 def make_schedule(
@@ -142,7 +99,7 @@ def make_schedule(
   scale = 1.0
   if cfg.reference_batch_size:
     scale = config.train.batch_size / cfg.reference_batch_size
-  with _section("optimizer"):
+  with section_of("optimizer"):
     return optimizer.learning_rate_schedule(
       cfg.schedule,
       learning_rate=cfg.learning_rate * scale,
@@ -167,7 +124,7 @@ def make_optimizer(
   """
   cfg = config.optimizer
   rate = 1.0 if cfg.restart_at_resets else schedule
-  with _section("optimizer"):
+  with section_of("optimizer"):
     in_range("clip_norm", cfg.clip_norm, 0)
     in_range("zeroth_bias_bound", cfg.zeroth_bias_bound, 0)
     in_range("uplift_steps", cfg.uplift_steps, 0, MAX_COUNT)
@@ -238,7 +195,7 @@ def make_state(
 ) -> TrainState:
   """The state before the first step; the seed alone decides it."""
   init_rng, run_rng = jax.random.split(jax.random.key(config.seed))
-  with _section("model"):
+  with section_of("model"):
     variables = _init(parts.model, init_rng, jnp.zeros((1, *image_shape)))
   return TrainState.create(
     variables,
@@ -260,27 +217,53 @@ def multiply_adds(model: nn.Module, data: Dataset) -> Arithmetic:
   Raises:
     InputError: if the model cannot take such images.
   """
-  with _section("model"):
-    return model.multiply_adds(*data.test_images.shape[1:3])
+  shape = data.test_images.shape[1:]
+  with section_of("model"):
+    if hasattr(model, "multiply_adds"):
+      return model.multiply_adds(*shape[:2])
+    return _traced_arithmetic(model, shape)
+
+
+def _traced_arithmetic(
+  model: nn.Module, image_shape: tuple[int, ...]
+) -> Arithmetic:
+  """As XLA counts, and the sites that the model reports; by site unknown."""
+  images = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
+  variables = jax.eval_shape(model.init, jax.random.key(0), images, 1.0)
+  apply = jax.jit(functools.partial(model.apply, train=False))
+  try:
+    _, stats = jax.eval_shape(apply, variables, images, 1.0)
+  except (TypeError, ValueError) as error:
+    raise ValueError(
+      "name: the model must be called as model.apply(variables, images,"
+      f" keep_ratio, train=...) and return (logits, stats): {error}"
+    ) from error
+  if isinstance(stats, Mapping):
+    names = [*stats]
+  else:
+    number = sum(leaf.size for leaf in jax.tree.leaves(stats))
+    names = [f"site{i}" for i in range(number)]
+  cost = apply.lower(variables, images, 1.0).cost_analysis() or {}
+  return max(1, round(cost.get("flops", 0) / 2)), dict.fromkeys(names, 0)
 
 
 def check_budgets(controller: Controller, arithmetic: Arithmetic) -> None:
   """Raises an ``InputError`` unless there is one budget, or one a site."""
-  with _section("controller"):
+  with section_of("controller"):
     check_sites(jax.eval_shape(controller.init).keep_ratio, len(arithmetic[1]))
 
 
 def make_data(config: ConfigDict, log: Callable[[str], None]) -> Dataset:
   """The dataset of ``config.data``, fetched if it has to be."""
-  num_train, num_test = num_examples(config)
-  if config.data.name == "cifar10_mini":
-    data = mini.load()
-  else:
-    data = cifar10.load(config.data.dir or None, log=log)
+  cfg = config.data
+  data = named.load(cfg.name, cfg.dir, image_size=cfg.image_size, log=log)
+  sizes = len(data.train_labels), len(data.test_labels)
+  num_train, num_test = num_examples(config, sizes)
   test_images, test_labels = data.test_images, data.test_labels
   if config.data.evaluate_on == "validation":
     test_images = data.train_images[-num_test:]
     test_labels = data.train_labels[-num_test:]
+  check_batch(config, sizes)
   return data._replace(
     train_images=data.train_images[:num_train],
     train_labels=data.train_labels[:num_train],
@@ -289,16 +272,19 @@ def make_data(config: ConfigDict, log: Callable[[str], None]) -> Dataset:
   )
 
 
-def num_examples(config: ConfigDict) -> tuple[int, int]:
+def num_examples(
+  config: ConfigDict, splits: tuple[int, int]
+) -> tuple[int, int]:
   """Training and test images of ``config.data``: the first of each split.
+
+  ``splits`` are those of the whole set.
 
   With ``evaluate_on`` ``validation`` the last training images are held out and
   take the place of the test split.
   """
   cfg = config.data
-  with _section("data"):
+  with section_of("data"):
     one_of("evaluate_on", cfg.evaluate_on, ("test", "validation"))
-    splits = DATASETS[one_of("name", cfg.name, DATASETS)]
     for field, size in zip(("num_train", "num_test"), splits, strict=True):
       in_range(field, cfg[field], 0, size)
   num_test = cfg.num_test or splits[1]
@@ -321,7 +307,18 @@ def check(config: ConfigDict) -> None:
   """
   make_parts(config, num_classes=1, steps_per_epoch=1)
   check_finetuning(config)
-  num_train, _ = num_examples(config)
+  with section_of("data"):
+    one_of("evaluate_on", config.data.evaluate_on, ("test", "validation"))
+    named.check_name(config.data.name)
+    in_range("image_size", config.data.image_size, 0, 4096)
+  # Of others the numbers are known when they are read.
+  if config.data.name in named.SIZES:
+    check_batch(config, named.SIZES[config.data.name])
+
+
+def check_batch(config: ConfigDict, splits: tuple[int, int]) -> None:
+  """Raises an ``InputError`` unless an epoch has a batch."""
+  num_train, _ = num_examples(config, splits)
   if config.train.batch_size > num_train:
     raise InputError(
       f"train.batch_size must be at most the {num_train} training images of"
@@ -352,7 +349,7 @@ def check_finetuning(config: ConfigDict) -> None:
 
 def check_parent(config: ConfigDict, parent: ConfigDict) -> None:
   """Raises an ``InputError`` if fine-tuning cannot begin with such a run."""
-  activation = parent.model.activation
+  activation = parent.model.get("activation")
   if config.model.get("mix_steps") and activation != "relu":
     raise InputError(
       "train.start_from must be a run with ReLU where model.mix_steps goes from"
@@ -360,20 +357,5 @@ def check_parent(config: ConfigDict, parent: ConfigDict) -> None:
     )
 
 
-def _named(makers: dict[str, Callable[..., Any]], name: str, **arguments: Any):
-  return makers[one_of("name", name, makers)](**arguments)
-
-
 def _seed(config: ConfigDict, offset: int) -> int:
   return (config.seed + offset) % (MAX_COUNT + 1)
-
-
-@contextlib.contextmanager
-def _section(section: str) -> Iterator[None]:
-  """Turns "keep_min must be ..." into an error about section.keep_min."""
-  try:
-    yield
-  except InputError:
-    raise
-  except ValueError as error:
-    raise InputError(f"{section}.{error}") from error

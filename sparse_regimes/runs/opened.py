@@ -13,7 +13,7 @@ from etils import epath
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from sparse_regimes.data.dataset import Dataset, normalize
+from sparse_regimes.data.dataset import Dataset
 from sparse_regimes.errors import InputError
 from sparse_regimes.masks.statistics import Arithmetic
 from sparse_regimes.runs import factory, processes
@@ -200,7 +200,7 @@ def compile_programs(run: OpenRun) -> Programs:
   }
   parts, batch_size = run.parts, config.train.batch_size
   train_step = make_train_step(
-    parts.model.apply, parts.tx, parts.controller, preprocess=normalize
+    parts.model.apply, parts.tx, parts.controller, preprocess=data.preprocess
   )
   shardings = state_shardings(run.state, mesh, config.train.parameters)
   train_call = compiled_call(
@@ -219,7 +219,7 @@ def compile_programs(run: OpenRun) -> Programs:
     "compiled    the training step in"
     f" {format_seconds(time.monotonic() - started)}"
   )
-  eval_step = make_eval_step(parts.model.apply, preprocess=normalize)
+  eval_step = make_eval_step(parts.model.apply, preprocess=data.preprocess)
   # The last batch may be shorter; all are compiled before a signal can wait.
   for batches in eval_batches.values():
     for batch in (batches[0], batches[-1]):

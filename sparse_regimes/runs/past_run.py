@@ -1,7 +1,6 @@
 """A run that is there: its config, its static objects, its checkpoints."""
 
 import dataclasses
-import os
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -11,7 +10,6 @@ from ml_collections import ConfigDict
 
 from sparse_regimes.data.dataset import Dataset
 from sparse_regimes.errors import InputError, one_of
-from sparse_regimes.runs import config as configs
 from sparse_regimes.runs import factory
 from sparse_regimes.runs.checkpoint import (
   FOLDER,
@@ -22,7 +20,12 @@ from sparse_regimes.runs.checkpoint import (
   read_journal,
 )
 from sparse_regimes.runs.journal import Journal
-from sparse_regimes.runs.workdir import CONFIG_FILE, FREE, differing_fields
+from sparse_regimes.runs.workdir import (
+  CONFIG_FILE,
+  FREE,
+  differing_fields,
+  saved_config,
+)
 from sparse_regimes.training.state import TrainState
 from sparse_regimes.tree import by_path
 
@@ -66,7 +69,7 @@ def load_config(
   if not (workdir / CONFIG_FILE).is_file():
     raise InputError(f"{argument} must hold a run, got {workdir}")
   check_checkpoint(workdir, which, argument)
-  return configs.load(os.fspath(workdir / CONFIG_FILE), overrides)
+  return saved_config(workdir, overrides)
 
 
 def load_run(
@@ -115,7 +118,7 @@ def describe_run(
     InputError: if the overrides make another state than the run's.
   """
   parts, template = describe_state(config, data)
-  before = configs.load(os.fspath(workdir / CONFIG_FILE))
+  before = saved_config(workdir)
   # Parameters are float32 whatever it computes in.
   if changed := differing_fields(before, config, (*FREE, "model.dtype")):
     saved = by_path(describe_state(before, data)[1])

@@ -6,7 +6,7 @@ import os
 import platform
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from etils import epath
@@ -14,10 +14,13 @@ from ml_collections import ConfigDict
 
 from sparse_regimes.errors import InputError
 from sparse_regimes.files import is_remote, lock, write
+from sparse_regimes.references import file_of
 from sparse_regimes.runs import config as configs
+from sparse_regimes.runs.makers import NAMED
 
 CONFIG_FILE = "config.json"
 _LOCK_FILE = ".lock"
+_CODE = "code"
 # Any of these says that a run lives here.
 _RUN_FILES = (CONFIG_FILE, "metrics.jsonl", "checkpoints")
 # What may differ when a run goes on: it decides where and how fast, not what.
@@ -113,6 +116,7 @@ def open_workdir(path: epath.Path, config: ConfigDict) -> Iterator[None]:
     text = json.dumps(config.to_dict(), indent=2) + "\n"
     try:
       write(path / CONFIG_FILE, text)
+      _copy_code(path, config)
     except OSError as error:
       raise InputError(f"--workdir must be writable: {error}") from error
     yield
@@ -123,7 +127,7 @@ def check_same(path: epath.Path, config: ConfigDict) -> None:
 
   It goes on with the one it began with, or a longer one.
   """
-  before = configs.load(os.fspath(path / CONFIG_FILE))
+  before = given_config(path)
   free: tuple[str, ...] = FREE
   if config.train.epochs > before.train.epochs:
     free += ("train.epochs",)
@@ -132,6 +136,63 @@ def check_same(path: epath.Path, config: ConfigDict) -> None:
       f"--workdir {path} holds a run of another config: {', '.join(differing)};"
       " --force_new starts afresh in a new folder"
     )
+
+
+def saved_config(path: epath.Path, overrides: Sequence[str] = ()) -> ConfigDict:
+  """The config of the run in a folder.
+
+  What it named in files of its own is looked for in the copies beside it, as
+  those files may have gone or changed.
+
+  Args:
+    path: the folder.
+    overrides: of the config.
+  """
+  copies = [
+    f"{section}.name={copy}:{name.rpartition(':')[2]}"
+    for section, name in _given_names(path).items()
+    if (copy := _copy_of(path, section, name)) and copy.exists()
+  ]
+  return configs.load(os.fspath(path / CONFIG_FILE), [*copies, *overrides])
+
+
+def given_config(path: epath.Path) -> ConfigDict:
+  """The same, with names as they were given: to compare and to show."""
+  config = saved_config(path)
+  for section, name in _given_names(path).items():
+    config[section].name = name
+  return config
+
+
+def _given_names(path: epath.Path) -> dict[str, str]:
+  """Names in files of their own, by section, as they were given."""
+  content = json.loads((path / CONFIG_FILE).read_text())
+  names = {s: content.get(s, {}).get("name", "") for s in (*NAMED, "data")}
+  return {section: name for section, name in names.items() if file_of(name)}
+
+
+def _copy_of(path: epath.Path, section: str, name: str) -> Path | None:
+  file = file_of(name)
+  if file is None or is_remote(path):
+    return None
+  return Path(path) / _CODE / section / file.name
+
+
+def _copy_code(path: epath.Path, config: ConfigDict) -> None:
+  """Copies what the config names in files of its own."""
+  for section in (*NAMED, "data"):
+    name = config[section].name
+    file, copy = file_of(name), _copy_of(path, section, name)
+    if file is None or copy is None:
+      continue
+    text = file.read_bytes()
+    if copy.exists() and copy.read_bytes() != text:
+      raise InputError(
+        f"--workdir {path} holds a run of another {file}: its copy is {copy};"
+        " --force_new starts afresh in a new folder"
+      )
+    copy.parent.mkdir(parents=True, exist_ok=True)
+    write(epath.Path(copy), text)
 
 
 def differing_fields(

@@ -47,6 +47,9 @@ _SUMMARY: dict[str, tuple[type, ...]] = {
   "images_per_second": _NUMBER,
   "seconds": _NUMBER,
 }
+_MAY_BE_UNKNOWN = (
+  *("images_per_second", "skippable_share_dense", "skippable_share_sparse"),
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -136,9 +139,10 @@ def _check_summary(summary: Any) -> None:
   summary.setdefault("diverged", False)
   for name, kinds in _SUMMARY.items():
     value = summary.get(name)
-    unknown = summary.get("epochs") == 0 or name == "images_per_second"
+    unknown = summary.get("epochs") == 0 or name in _MAY_BE_UNKNOWN
     if value is None and kinds is _NUMBER and unknown:
-      # It diverged before an evaluation, or trained no epoch in one go.
+      # It diverged before an evaluation, trained no epoch in one go, or has a
+      # network that does not say what reads its sites.
       summary[name] = math.nan
     elif type(value) not in kinds or (
       isinstance(value, float) and not math.isfinite(value)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from sparse_regimes import controllers
-from sparse_regimes.runs.factory import CONTROLLERS
+from sparse_regimes.runs.makers import CONTROLLERS
 
 EVERY = {
   "constant": controllers.constant(0.3),

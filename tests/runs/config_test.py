@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from sparse_regimes.commands.evaluate import parse_keep_ratios
 from sparse_regimes.errors import InputError
 from sparse_regimes.runs import config as configs
 
@@ -166,7 +167,7 @@ def test_a_missing_file_lists_the_shipped_ones():
 @pytest.mark.parametrize("text", ["", "a", "0.5,", "1.5", "-0.1", "nan"])
 def test_keep_ratios_that_are_none(text):
   with pytest.raises(InputError, match=r"--keep_ratios must be numbers in"):
-    configs.parse_keep_ratios(text)
+    parse_keep_ratios(text)
 
 
 @pytest.mark.parametrize("argument", ["--epochs=2", "extra", "--conf.x=1"])

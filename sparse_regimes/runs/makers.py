@@ -1,0 +1,118 @@
+"""What a config may name, and which fields the named thing takes."""
+
+import contextlib
+import inspect
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from flax import linen as nn
+
+from sparse_regimes import controllers
+from sparse_regimes.controllers import Controller
+from sparse_regimes.errors import InputError, one_of
+from sparse_regimes.models.residual_mlp import ResidualMLP
+from sparse_regimes.models.vision_transformer import VisionTransformer
+from sparse_regimes.models.wide_resnet import WideResNet
+from sparse_regimes.references import is_reference, resolve
+
+CONTROLLERS: dict[str, Callable[..., Controller]] = {
+  "constant": controllers.constant,
+  "cosine": controllers.cosine,
+  "random_ratio": controllers.random_ratio,
+  "strategy1": controllers.strategy1,
+  "strategy2": controllers.strategy2,
+}
+MODELS: dict[str, Callable[..., nn.Module]] = {
+  "residual_mlp": ResidualMLP,
+  "vision_transformer": VisionTransformer,
+  "wide_resnet": WideResNet,
+}
+# Sections of a config whose fields are the arguments of what they name.
+NAMED: dict[str, dict[str, Callable[..., Any]]] = {
+  "model": MODELS,
+  "controller": CONTROLLERS,
+}
+# What a config sets otherwise, or not at all.
+_NOT_FIELDS = (
+  "num_classes",
+  "implementation",
+  "budget_scope",
+  "higher_is_better",
+  "parent",
+  "name",
+)
+_FIELD_TYPES = (bool, int, float, str, tuple)
+_VARIABLE = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+_DEFAULTS = {
+  # float32 on CPU, bfloat16 elsewhere
+  "model": {"dtype": "auto", "scope": "global"},
+  "controller": {},
+}
+_REQUIRED = {"wide_resnet": {"depth": 28, "widen": 4}}
+
+
+def arguments(section: str, name: str) -> dict[str, Any]:
+  """The fields, with defaults, of a model or a controller in a config.
+
+  Example:
+    >>> arguments("controller", "constant")
+    {'keep_ratio': 1.0}
+  """
+  parameters = inspect.signature(maker(section, name)).parameters
+  known = _DEFAULTS[section] | _REQUIRED.get(name, {})
+  defaults = {
+    field: known.get(field, parameter.default)
+    for field, parameter in parameters.items()
+    if field not in _NOT_FIELDS and parameter.kind not in _VARIABLE
+  }
+  if not is_reference(name):
+    return defaults
+  if inspect.Parameter.empty in defaults.values():
+    raise InputError(
+      f"{section}.name: every argument of {name} must have a default, as it is"
+      " a field of the config"
+    )
+  # What a config cannot write down stays as it is.
+  return {f: v for f, v in defaults.items() if isinstance(v, _FIELD_TYPES)}
+
+
+def maker(section: str, name: str) -> Callable[..., Any]:
+  """What makes a model or a controller of a name, or of a reference.
+
+  Raises:
+    InputError: if there is none, naming the choices.
+  """
+  if name in NAMED[section]:
+    return NAMED[section][name]
+  if not is_reference(name):
+    choices = (*NAMED[section], "PATH.py:Name", "package.module:Name")
+    with section_of(section):
+      one_of("name", name, choices)
+  made = resolve(name, f"{section}.name")
+  if section == "model" and not (
+    callable(getattr(made, "init", None))
+    and callable(getattr(made, "apply", None))
+  ):
+    raise InputError(
+      f"model.name: {name} must be a Linen module, got {type(made).__name__}"
+    )
+  if not callable(made):
+    raise InputError(
+      f"{section}.name: {name} must be callable, got {type(made).__name__}"
+    )
+  return made
+
+
+@contextlib.contextmanager
+def section_of(section: str) -> Iterator[None]:
+  """Turns "keep_min must be ..." into an error about section.keep_min.
+
+  Args:
+    section: of the config.
+  """
+  try:
+    yield
+  except InputError:
+    raise
+  except ValueError as error:
+    raise InputError(f"{section}.{error}") from error
