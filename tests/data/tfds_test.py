@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sparse_regimes.data import tfds
+from sparse_regimes.data import tfds, tfds_sets
 from sparse_regimes.data.release import AbsentError, UnavailableError
 
 library = pytest.importorskip("tensorflow_datasets")
@@ -162,3 +162,22 @@ def test_sound_directory_is_read_past_a_broken_one(toy, tmp_path, monkeypatch):
   write(toy, tmp_path / "environment" / "cifar10" / "3.0.2")
   batches = tfds.read(tmp_path / "data", toy.release, print)
   assert batches.files == toy.files
+
+
+def test_any_prepared_set_by_its_name_and_rules(toy, tmp_path):
+  write(toy, tmp_path / "cifar10" / "3.0.2")
+  data = tfds_sets.load("cifar10", tmp_path)
+  written = toy.images.reshape(-1, 32, 32, 3)
+  number = len(data.train_labels)
+  assert number == len(written) * 5 // 6
+  assert len(data.test_labels) == len(written) // 6
+  assert data.num_classes == 10
+  found = {image.tobytes() for image in data.train_images}
+  assert found == {image.tobytes() for image in written[:number]}
+  ruled = tfds_sets.load("cifar10/3.0.2:train[:3],train[3:]", tmp_path)
+  assert len(ruled.train_labels) == 3
+  np.testing.assert_array_equal(
+    np.concatenate([ruled.train_images, ruled.test_images]), data.train_images
+  )
+  with pytest.raises(ValueError, match="split rules must be TRAIN,TEST, got"):
+    tfds_sets.load("cifar10:train", tmp_path)

@@ -1,0 +1,179 @@
+"""A model, a controller and a data set of one's own, in a file outside."""
+
+import json
+import signal
+import subprocess
+import sys
+
+import pytest
+from running import TINY_RUN, read_until, records_of, run, start
+
+from sparse_regimes.main import main
+
+CODE = '''
+import jax.numpy as jnp
+import numpy as np
+from flax import linen as nn
+
+import sparse_regimes as sr
+from sparse_regimes.data import Dataset
+
+
+class Net(nn.Module):
+  num_classes: int = 10
+  width: int = 16
+  flat: bool = False
+
+  @nn.compact
+  def __call__(self, images, keep_ratio, train=False):
+    x = nn.Dense(self.width)(images.reshape(len(images), -1))
+    x = sr.SparseActivation()(x, keep_ratio)
+    return nn.Dense(self.num_classes)(x), jnp.mean(x != 0)[None]
+
+
+def halved(every: int = 5, lowest: float = 0.1):
+  return sr.controllers.strategy1(
+    decide_every=every, tighten_pct=0.5, keep_min=lowest
+  )
+
+
+def stripes():
+  """Grey images: which half is brighter says the class."""
+  images = np.random.default_rng(0).integers(0, 99, (640, 6, 8, 1), np.uint8)
+  labels = np.arange(640) % 2
+  images[np.arange(640) % 2 == 1, :3] += 100
+  train, test = slice(512), slice(512, None)
+  return Dataset(
+    images[train], labels[train], images[test], labels[test], 2, "made"
+  )
+'''
+FIELDS = (
+  "--config.train.epochs=3",
+  "--config.train.batch_size=32",
+  "--config.eval.batch_size=64",
+  "--config.model.width=24",
+  "--config.controller.every=8",
+)
+
+
+def names(file):
+  return (
+    f"--config.model.name={file}:Net",
+    f"--config.controller.name={file}:halved",
+    f"--config.data.name={file}:stripes",
+  )
+
+
+@pytest.mark.run
+def test_they_train_are_killed_go_on_are_swept_and_reported(tmp_path, capsys):
+  file, folder = tmp_path / "mine.py", tmp_path / "run"
+  file.write_text(CODE)
+  arguments = (*names(file), *FIELDS)
+  with start(folder, *arguments) as process:
+    read_until(process, "epoch   2/")
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+  out = run(folder, *arguments)
+  assert "resumed     after step" in out
+  assert "512 train and 128 test images: made" in out
+  *_, record = records_of(folder)
+  assert record["test_dense_accuracy"] > 0.9
+  # 48 steps with a decision at every eighth, to the floor.
+  assert record["keep_ratio"] == pytest.approx(0.1)
+  # The copies are enough.
+  assert (folder / "code" / "model" / "mine.py").read_text() == CODE
+  file.unlink()
+  assert main(["eval", f"--workdir={folder}", "--keep_ratios=1,0.1"]) == 0
+  rows = json.loads((folder / "sweep.json").read_text())["rows"]
+  assert rows[0]["accuracy"] == record["test_dense_accuracy"]
+  assert main(["measure", f"--workdir={folder}", "--num_images=32"]) == 0
+  assert "mine.py:Net" in (folder / "report.html").read_text()
+  # Nor does it go on as something else.
+  file.write_text(CODE + "# another\n")
+  capsys.readouterr()
+  command = [f"--config={TINY_RUN}", f"--workdir={folder}", *arguments]
+  assert main([*command, "--config.train.epochs=4"]) == 2
+  assert "holds a run of another" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+  ("override", "message"),
+  [
+    ("model.name={folder}/none.py:Net", "model.name: there is no file"),
+    ("model.name={file}:Nett", "has no 'Nett'; did you mean 'Net'?"),
+    ("model.name={file}:CONSTANT", "CONSTANT must be a Linen module, got int"),
+    ("model.name={file}:broken", "must be a Linen module, got function"),
+    ("controller.name={file}:broken", "controller.name: {file}:broken must"),
+    ("controller.name={file}:CONSTANT", "CONSTANT must be callable, got int"),
+    ("model.name=no.such.package:Net", "could not be imported: ModuleNotFound"),
+    ("model.name={folder}/bad.py:Net", "could not be imported: SyntaxError"),
+    ("model.name={file}:Wants", "every argument of {file}:Wants must have"),
+    ("data.name={file}:broken", "must give a Dataset, got NoneType"),
+  ],
+)
+def test_what_is_none_is_a_line_and_leaves_nothing(
+  tmp_path, capsys, override, message
+):
+  file = tmp_path / "mine.py"
+  file.write_text(
+    CODE
+    + "CONSTANT = 3\ndef broken(): return None\n"
+    + "class Wants(nn.Module):\n  width: int\n"
+  )
+  (tmp_path / "bad.py").write_text("x = ")
+  where = {"file": file, "folder": tmp_path}
+  code = main(
+    [
+      *(f"--config={TINY_RUN}", f"--workdir={tmp_path / 'run'}"),
+      f"--config.{override.format(**where)}",
+    ]
+  )
+  assert code == 2
+  (line,) = capsys.readouterr().err.splitlines()
+  assert message.format(**where) in line
+  assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.run
+def test_a_network_whose_mask_is_no_module_is_swept_by_what_it_reports(
+  tmp_path, capsys
+):
+  file, folder = tmp_path / "mine.py", tmp_path / "run"
+  file.write_text(
+    CODE.replace("sr.SparseActivation()(x, ", "sr.sparse_activation(x, ")
+  )
+  arguments = (*names(file), *FIELDS, "--config.train.epochs=1")
+  command = [f"--config={TINY_RUN}", f"--workdir={folder}", "--quiet"]
+  assert main([*command, *arguments]) == 0
+  assert capsys.readouterr().out == ""
+  assert main(["eval", f"--workdir={folder}", "--keep_ratios=1,0.1"]) == 0
+  (_, row) = json.loads((folder / "sweep.json").read_text())["rows"]
+  assert row["nonzero"] <= 0.1
+  assert row["site_threshold"] == [None]
+  assert main(["measure", f"--workdir={folder}"]) == 2
+  assert "model.name cannot be measured" in capsys.readouterr().err
+
+
+def test_list_and_doctor_tell_what_there_is(capsys):
+  assert main(["list"]) == 0
+  listed = capsys.readouterr().out
+  for name in ("wrn_strategy1", "residual_mlp", "strategy2", "folder:PATH"):
+    assert f"  {name} " in listed
+  assert main(["doctor"]) == 0
+  told = capsys.readouterr().out
+  for what in ("devices", "versions", "CIFAR-10", "free disk"):
+    assert f"\n{what} " in f"\n{told}"
+  assert main(["lst"]) == 2
+  assert "did you mean 'list'?" in capsys.readouterr().err
+  assert main(["list", "more"]) == 2
+
+
+@pytest.mark.run
+def test_the_module_is_a_command():
+  done = subprocess.run(
+    [sys.executable, "-m", "sparse_regimes", "--version"],
+    capture_output=True,
+    text=True,
+    check=True,
+  )
+  assert done.stdout.startswith("sparse_regimes ")
