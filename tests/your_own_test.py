@@ -1,13 +1,16 @@
 """A model, a controller and a data set of one's own, in a file outside."""
 
 import json
+import re
 import signal
 import subprocess
 import sys
 
+import numpy as np
 import pytest
-from running import TINY_RUN, read_until, records_of, run, start
+from running import ROOT, TINY_RUN, read_until, records_of, run, start
 
+from sparse_regimes.data.dataset import check_dataset
 from sparse_regimes.main import main
 
 CODE = '''
@@ -177,3 +180,18 @@ def test_the_module_is_a_command():
     check=True,
   )
   assert done.stdout.startswith("sparse_regimes ")
+
+
+def test_the_page_s_examples_are_what_a_run_takes():
+  page = (ROOT / "docs" / "your_own.md").read_text()
+  names: dict = {}
+  for block in re.findall(r"```python\n(.*?)```", page, re.DOTALL):
+    exec(compile(block, "your_own.md", "exec"), names)
+  check_dataset(names["stripes"](), "stripes")
+  assert isinstance(names["halved"](), names["sr"].Controller)
+  model = names["Net"](num_classes=2)
+  logits, stats = model.init_with_output(
+    names["jax"].random.key(0), np.zeros((2, 6, 8, 1), np.float32), 0.5
+  )[0]
+  assert logits.shape == (2, 2)
+  assert stats.shape == (1,)
