@@ -22,7 +22,7 @@ from sparse_regimes.reports.page import (
 from sparse_regimes.reports.pictures import Figure
 from sparse_regimes.runs.config import flatten
 from sparse_regimes.runs.journal import Record, read_records
-from sparse_regimes.runs.pace import format_seconds
+from sparse_regimes.runs.pace import format_seconds, typical_pace
 from sparse_regimes.runs.summary import SUMMARY_FILE, dead_sites
 from sparse_regimes.runs.tables import (
   MEASURES_FILE,
@@ -132,9 +132,13 @@ def _result(
   last = records[-1]
   details = trace.epochs[-1]
   best = max(records, key=lambda r: (r["test_dense_accuracy"], r["epoch"]))
-  rates = [r["images_per_second"] for r in records if r["images_per_second"]]
+  pace = typical_pace(records)
   images = last["step"] / last["epoch"] * config["train.batch_size"]
-  in_steps = sum(images / max(rate, 1e-3) for rate in rates)
+  in_steps = sum(
+    images / max(r["images_per_second"], 1e-3)
+    for r in records
+    if r["images_per_second"]
+  )
   rows = [
     ("test accuracy, dense", _share(last["test_dense_accuracy"])),
     (
@@ -156,7 +160,7 @@ def _result(
     ),
     (
       "training pace",
-      f"{rates[-1]:.0f} images/s" if rates else "unknown",
+      "unknown" if pace is None else f"{pace:.0f} images/s",
     ),
     ("time spent in training steps", format_seconds(in_steps)),
     *([("total time", format_seconds(seconds))] if seconds else []),

@@ -1,6 +1,9 @@
 """How long a run will take, said as soon as it can be known."""
 
 import dataclasses
+import statistics
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 
 def format_seconds(seconds: float) -> str:
@@ -18,6 +21,18 @@ def format_seconds(seconds: float) -> str:
   if minutes < 48 * 60:
     return f"{minutes // 60} h {minutes % 60} min"
   return f"{seconds / 86400:.1f} days"
+
+
+def typical_pace(records: Sequence[Mapping[str, Any]]) -> float | None:
+  """A run's images a second: the median over epochs; None if none is known.
+
+  Example:
+    >>> typical_pace([{"images_per_second": r} for r in (None, 90.0, 100.0)])
+    95.0
+  """
+  rates = [r["images_per_second"] for r in records]
+  known = [rate for rate in rates if rate is not None]
+  return statistics.median(known) if known else None
 
 
 @dataclasses.dataclass

@@ -4,20 +4,22 @@ import importlib.metadata
 import os
 import platform
 import shlex
+import subprocess
 from collections.abc import Mapping, Sequence
 from math import isfinite
+from pathlib import Path
 from typing import Any
 
 import jax
-import numpy as np
 from etils import epath
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
+from sparse_regimes import __version__
 from sparse_regimes.data.dataset import Dataset
 from sparse_regimes.masks.statistics import Arithmetic, skippable_share
 from sparse_regimes.runs.journal import RECORD_NAMES, Journal, Record
-from sparse_regimes.runs.pace import Pace, format_seconds
+from sparse_regimes.runs.pace import Pace, format_seconds, typical_pace
 from sparse_regimes.training.state import TrainState
 
 SUMMARY_FILE = "summary.json"
@@ -151,8 +153,6 @@ def summarize(
     budget: None if shares is None else skippable_share(arithmetic, shares)
     for budget, shares in sites.items()
   }
-  rates = [r["images_per_second"] for r in journal.records]
-  rates = [rate for rate in rates if rate is not None]
   return {
     "epochs": last["epoch"],
     "steps": last["step"] or journal.step,
@@ -179,7 +179,7 @@ def summarize(
     else [],
     "skipped_steps": journal.skipped,
     # Unknown if no epoch was trained whole, between two evaluations.
-    "images_per_second": float(np.median(rates)) if rates else None,
+    "images_per_second": typical_pace(journal.records),
     "seconds": journal.seconds,
     **environment(),
   }
@@ -192,7 +192,28 @@ def environment() -> dict[str, Any]:
     "host": f"{_processors()} of {os.cpu_count()} cores, {platform.machine()}",
     "python": platform.python_version(),
     "versions": {name: importlib.metadata.version(name) for name in _PACKAGES},
+    "sparse_regimes": __version__,
+    "commit": _commit(),
   }
+
+
+def _commit() -> str:
+  """Of the checkout this package lies in, and whether it was changed since."""
+  package = Path(__file__).parent.parent
+  if not (package.parent / ".git").exists():
+    return "not from a checkout"
+  try:
+    found = subprocess.run(
+      ["git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"],
+      cwd=package,
+      capture_output=True,
+      text=True,
+      check=True,
+      timeout=10,
+    )
+  except (OSError, subprocess.SubprocessError):
+    return "unknown"
+  return found.stdout.strip()
 
 
 def _processors() -> int:
@@ -220,7 +241,8 @@ def describe_summary(summary: dict[str, Any], workdir: epath.Path) -> str:
     " keep ratio\n"
     f"{_collapses(summary)}"
     f"  run folder    {workdir}: curves.png, metrics.jsonl, checkpoints\n"
-    f"  next          python -m sparse_regimes.main --mode=eval"
+    f"  its page      {workdir / 'report.html'}\n"
+    f"  next          python -m sparse_regimes eval"
     f" {shlex.quote(f'--workdir={workdir}')} --keep_ratios=1.0,0.5,0.2,0.1"
   )
 
