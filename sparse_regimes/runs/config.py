@@ -44,12 +44,21 @@ def default_config() -> ConfigDict:
       },
       "model": {"name": "wide_resnet"} | _every_argument("model"),
       "controller": {"name": "constant"} | _every_argument("controller"),
+      # Training images and labels; the evaluation sees them as they are.
+      "augment": {
+        "crop": 0,  # pixels that an image is moved by, at most
+        "flip": False,  # left to right, half of them
+        "mixup_alpha": 0.0,
+        "label_smoothing": 0.0,
+      },
       # What the controller hears of; 0: the accuracy of this very batch.
       "signal": {"shuffle_window": 0, "shuffle_seed": 0},
       # Not back within drop_tol of the best, so many decisions after a reset.
       "collapse": {"decisions": 10, "drop_tol": 0.12},
       "optimizer": {
-        "name": "sgd",  # or adam: its beta1 is the momentum
+        # or adam, whose beta1 is the momentum; or any other of optax, or
+        # FILE.py:function, with its arguments in place of those of these two
+        "name": "sgd",
         "beta2": 0.999,  # of adam
         "zeroth_bias_bound": 0.1,  # times the norm's scale
         "zeroth_bias_kept": True,  # within that bound
@@ -223,9 +232,9 @@ def _every_argument(section: str) -> dict[str, Any]:
 
 
 def _add_arguments(
-  config: ConfigDict, written: Mapping[str, Any], overrides: Sequence[str]
+  config: ConfigDict, written: dict[str, Any], overrides: Sequence[str]
 ) -> None:
-  """Adds the fields of models and controllers from outside."""
+  """Adds the fields of models, controllers and optimizers from outside."""
   last = dict(override.partition("=")[::2] for override in overrides)
   for section in makers.NAMED:
     field = f"{section}.name"
@@ -240,6 +249,15 @@ def _add_arguments(
           raise
         with config.ignore_type(), config.unlocked():
           config[section].update(arguments)
+  name = last.get("optimizer.name", written.get("optimizer.name", "sgd"))
+  if isinstance(name, str) and name not in makers.OPTIMIZERS:
+    arguments = makers.optimizer_arguments(name)
+    with config.ignore_type(), config.unlocked():
+      for field in makers.OF_OUR_OPTIMIZERS:
+        del config.optimizer[field]
+        # So that a command may change the name alone.
+        written.pop(f"optimizer.{field}", None)
+      config.optimizer.update(arguments)
 
 
 def _narrow(

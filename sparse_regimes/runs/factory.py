@@ -19,8 +19,15 @@ from sparse_regimes.data.dataset import Dataset
 from sparse_regimes.errors import InputError, in_range, one_of
 from sparse_regimes.masks.sites import check_sites
 from sparse_regimes.masks.statistics import Arithmetic
-from sparse_regimes.runs.makers import maker, section_of
+from sparse_regimes.runs.makers import (
+  maker,
+  optimizer_arguments,
+  optimizer_maker,
+  section_of,
+)
 from sparse_regimes.training import optimizer, projections
+from sparse_regimes.training.augment import LossFn, augmented
+from sparse_regimes.training.classification import classification_loss
 from sparse_regimes.training.state import TrainState
 
 DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
@@ -128,20 +135,23 @@ def make_optimizer(
     in_range("clip_norm", cfg.clip_norm, 0)
     in_range("zeroth_bias_bound", cfg.zeroth_bias_bound, 0)
     in_range("uplift_steps", cfg.uplift_steps, 0, MAX_COUNT)
-    if one_of("name", cfg.name, ("sgd", "adam")) == "sgd":
+    if cfg.name == "sgd":
       tx = optimizer.sgd(
         rate,
         momentum=cfg.momentum,
         nesterov=cfg.nesterov,
         weight_decay=cfg.weight_decay,
       )
-    else:
+    elif cfg.name == "adam":
       tx = optimizer.adam(
         rate,
         beta1=cfg.momentum,
         beta2=cfg.beta2,
         weight_decay=cfg.weight_decay,
       )
+    else:
+      given = {f: cfg[f] for f in optimizer_arguments(cfg.name)}
+      tx = optimizer_maker(cfg.name)(learning_rate=rate, **given)
   if cfg.clip_norm:
     tx = optax.chain(optax.clip_by_global_norm(cfg.clip_norm), tx)
   if cfg.restart_at_resets:
@@ -159,6 +169,16 @@ def make_optimizer(
   if getattr(model, "zeroth_bias", "none") != "none" and cfg.zeroth_bias_kept:
     chain.append(projections.zeroth_bias(c=cfg.zeroth_bias_bound))
   return optax.chain(*chain) if len(chain) > 1 else chain[0]
+
+
+def make_loss(config: ConfigDict, model: nn.Module, data: Dataset) -> LossFn:
+  """What a step minimises: the classifier's loss on augmented batches."""
+  with section_of("augment"):
+    return augmented(
+      classification_loss(model.apply, preprocess=data.preprocess),
+      num_classes=data.num_classes,
+      **config.augment,
+    )
 
 
 class Parts(NamedTuple):
@@ -307,6 +327,10 @@ def check(config: ConfigDict) -> None:
   """
   make_parts(config, num_classes=1, steps_per_epoch=1)
   check_finetuning(config)
+  with section_of("augment"):
+    augmented(
+      lambda *_, **__: (jnp.zeros(()), {}), num_classes=1, **config.augment
+    )
   with section_of("data"):
     one_of("evaluate_on", config.data.evaluate_on, ("test", "validation"))
     named.check_name(config.data.name)

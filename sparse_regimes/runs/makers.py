@@ -5,11 +5,13 @@ import inspect
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import optax
+import optax.contrib
 from flax import linen as nn
 
 from sparse_regimes import controllers
 from sparse_regimes.controllers import Controller
-from sparse_regimes.errors import InputError, one_of
+from sparse_regimes.errors import InputError, did_you_mean, one_of
 from sparse_regimes.models.residual_mlp import ResidualMLP
 from sparse_regimes.models.vision_transformer import VisionTransformer
 from sparse_regimes.models.wide_resnet import WideResNet
@@ -101,6 +103,53 @@ def maker(section: str, name: str) -> Callable[..., Any]:
       f"{section}.name: {name} must be callable, got {type(made).__name__}"
     )
   return made
+
+
+# Those with arguments of their own names; and the arguments.
+OPTIMIZERS = ("sgd", "adam")
+OF_OUR_OPTIMIZERS = ("beta2", "momentum", "nesterov", "weight_decay")
+
+
+def optimizer_maker(name: str) -> Callable[..., optax.GradientTransformation]:
+  """``make(learning_rate, **arguments)`` of optax, optax.contrib or a file.
+
+  Raises:
+    InputError: if there is none of that name that takes a learning rate.
+  """
+  if is_reference(name):
+    made = resolve(name, "optimizer.name")
+  else:
+    made = getattr(optax, name, None) or getattr(optax.contrib, name, None)
+  takes = inspect.signature(made).parameters if callable(made) else {}
+  if "learning_rate" not in takes:
+    known = [
+      n
+      for room in (optax, optax.contrib)
+      for n, make in vars(room).items()
+      if inspect.isfunction(make)
+      and "learning_rate" in inspect.signature(make).parameters
+    ]
+    raise InputError(
+      "optimizer.name must be sgd, adam, FILE.py:function or a function of"
+      f" optax that takes a learning_rate, got {name!r}"
+      f"{did_you_mean(name, known)}"
+    )
+  return made
+
+
+def optimizer_arguments(name: str) -> dict[str, Any]:
+  """Its arguments that a config can write down, with their defaults.
+
+  Example:
+    >>> optimizer_arguments("lion")["b2"]
+    0.99
+  """
+  parameters = inspect.signature(optimizer_maker(name)).parameters
+  return {
+    field: parameter.default
+    for field, parameter in parameters.items()
+    if field != "learning_rate" and isinstance(parameter.default, _FIELD_TYPES)
+  }
 
 
 @contextlib.contextmanager

@@ -39,7 +39,7 @@ from sparse_regimes.runs.writers import METRICS_FILE
 from sparse_regimes.training.classification import Batch
 from sparse_regimes.training.eval_step import EvalStep, make_eval_step
 from sparse_regimes.training.state import TrainState
-from sparse_regimes.training.step import make_train_call, make_train_step
+from sparse_regimes.training.step import make_step, make_train_call
 
 Log = Callable[[str], None]
 
@@ -199,9 +199,8 @@ def compile_programs(run: OpenRun) -> Programs:
     )
   }
   parts, batch_size = run.parts, config.train.batch_size
-  train_step = make_train_step(
-    parts.model.apply, parts.tx, parts.controller, preprocess=data.preprocess
-  )
+  loss_fn = factory.make_loss(config, parts.model, data)
+  train_step = make_step(loss_fn, parts.tx, parts.controller)
   shardings = state_shardings(run.state, mesh, config.train.parameters)
   train_call = compiled_call(
     make_train_call(train_step, out_shardings=(shardings, replicated(mesh))),

@@ -62,4 +62,43 @@ def test_training_leaves_what_validation_needs():
   ):
     configs.load("smoke", [*arguments, "data.num_train=1025"])
   config = configs.load("smoke", [*arguments, "data.num_train=1024"])
-  assert factory.num_examples(config) == (1024, 256)
+  assert factory.num_examples(config, (1280, 256)) == (1024, 256)
+
+
+@pytest.mark.parametrize(
+  ("name", "field", "value"),
+  [
+    ("adamw", "weight_decay", 0.0001),
+    ("lion", "b2", 0.99),
+    ("prodigy", "estim_lr_coef", 1.0),
+  ],
+)
+def test_an_optimizer_of_optax_has_its_own_arguments(name, field, value):
+  config = configs.load("wrn_strategy1", [f"optimizer.name={name}"])
+  assert config.optimizer[field] == value
+  assert "momentum" not in config.optimizer
+  changed = [f"optimizer.name={name}", f"optimizer.{field}=0.5"]
+  assert configs.load("smoke", changed).optimizer[field] == 0.5
+  with jax.numpy_dtype_promotion("standard"):
+    parts = factory.make_parts(config, num_classes=10, steps_per_epoch=1)
+    params = {"w": jnp.ones(3)}
+    updates, _ = parts.tx.update(params, parts.tx.init(params), params)
+  assert jnp.all(updates["w"] <= 0)
+
+
+@pytest.mark.parametrize(
+  ("override", "message"),
+  [
+    ("name=adamv", r"takes a learning_rate, got 'adamv'; did you mean"),
+    ("name=chain", "that takes a learning_rate, got 'chain'"),
+    ("momentum=0.9", "optimizer has no field 'momentum'"),
+  ],
+)
+def test_an_optimizer_that_is_none(override, message):
+  with pytest.raises(InputError, match=message):
+    configs.load("smoke", ["optimizer.name=adamw", f"optimizer.{override}"])
+
+
+def test_augmentation_out_of_range_is_named():
+  with pytest.raises(InputError, match=r"augment.label_smoothing must be in"):
+    configs.load("smoke", ["augment.label_smoothing=1.5"])
