@@ -8,15 +8,13 @@ import gc
 import json
 import tempfile
 
-import figures_test
 import pytest
 from checkpoint_test import save_epochs, state_at
 from damage import spoilt
 from etils import epath
-from figures_test import ARITHMETIC
 from hypothesis import given
 from hypothesis import strategies as st
-from journal_test import full_journal, record
+from journals import ARITHMETIC, full_journal, journal_of, record
 
 from sparse_regimes.errors import InputError
 from sparse_regimes.runs import config as configs
@@ -102,7 +100,7 @@ def test_journals_with_the_right_checksum(changed):
   journal.to_json()
 
 
-TRACE = dataclasses.asdict(Trace.of(figures_test.journal_of(2), ARITHMETIC))
+TRACE = dataclasses.asdict(Trace.of(journal_of(2), ARITHMETIC))
 
 
 @given(
@@ -118,7 +116,7 @@ def test_traces(changed):
       check_line(error)
       return
   trace.budget.cycles(trace.steps)
-  Trace.of(figures_test.journal_of(1), trace.arithmetic)
+  Trace.of(journal_of(1), trace.arithmetic)
 
 
 METRICS = "".join(

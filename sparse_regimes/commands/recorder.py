@@ -20,7 +20,9 @@ from sparse_regimes.files import write
 from sparse_regimes.reports import figures
 from sparse_regimes.reports.run_page import ENVIRONMENT_FILE, write_report
 from sparse_regimes.runs import processes, summary
+from sparse_regimes.runs.config import flatten
 from sparse_regimes.runs.journal import RECORD_NAMES, Journal, Record, finite
+from sparse_regimes.runs.loggers import makers_of, of_sites
 from sparse_regimes.runs.opened import OpenRun
 from sparse_regimes.runs.pace import Pace
 from sparse_regimes.runs.trace import Trace
@@ -59,7 +61,12 @@ class Recorder:
         json.dumps(command | summary.environment(), indent=2) + "\n",
       )
     self._writer = self._stack.enter_context(
-      MetricWriter(run.workdir, run.journal.records)
+      MetricWriter(
+        run.workdir,
+        run.journal.records,
+        config=flatten(run.config),
+        backends=makers_of(run.config.log.backends),
+      )
     )
     self.progress = self._stack.enter_context(
       Progress(
@@ -112,7 +119,12 @@ class Recorder:
       "images_per_second": self.pace.images_per_second if trained else None,
     }
     journal.end_epoch(record)
-    self._writer.write(journal.records)
+    budget = journal.budget
+    self._writer.write(
+      journal.records,
+      sites=of_sites(journal.details[-1], [*run.arithmetic[1]]),
+      moves=[*zip(budget.steps, budget.keep_ratios, strict=True)],
+    )
     self.progress.line(
       summary.describe_epoch(record, journal, run.epochs, run.arithmetic)
     )

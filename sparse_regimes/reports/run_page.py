@@ -139,11 +139,13 @@ def _result(
     for r in records
     if r["images_per_second"]
   )
+  by_test = config["data.evaluate_on"] == "test"
   rows = [
     ("test accuracy, dense", _share(last["test_dense_accuracy"])),
     (
       "its best",
-      f"{_share(best['test_dense_accuracy'])} (epoch {best['epoch']})",
+      f"{_share(best['test_dense_accuracy'])} (epoch {best['epoch']})"
+      + (", chosen by the test images themselves" if by_test else ""),
     ),
     (
       f"test accuracy at keep ratio {last['keep_ratio']:.3g}",

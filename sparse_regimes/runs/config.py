@@ -87,6 +87,8 @@ def default_config() -> ConfigDict:
       },
       # Of the test split, and of so many training images: the gap.
       "eval": {"batch_size": 500, "num_train": 1000},
+      # tensorboard, wandb, FILE.py:Name, by commas; metrics.jsonl is always.
+      "log": {"backends": "tensorboard"},
       # Whenever one of them is due (0: never), and at the end.
       "checkpoint": {
         "every_epochs": 1,

@@ -19,6 +19,7 @@ from sparse_regimes.data.dataset import Dataset
 from sparse_regimes.errors import InputError, in_range, one_of
 from sparse_regimes.masks.sites import check_sites
 from sparse_regimes.masks.statistics import Arithmetic
+from sparse_regimes.runs import loggers
 from sparse_regimes.runs.makers import (
   maker,
   optimizer_arguments,
@@ -331,6 +332,7 @@ def check(config: ConfigDict) -> None:
     augmented(
       lambda *_, **__: (jnp.zeros(()), {}), num_classes=1, **config.augment
     )
+  loggers.makers_of(config.log.backends)
   with section_of("data"):
     one_of("evaluate_on", config.data.evaluate_on, ("test", "validation"))
     named.check_name(config.data.name)

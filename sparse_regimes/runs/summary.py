@@ -241,7 +241,7 @@ def describe_summary(summary: dict[str, Any], workdir: epath.Path) -> str:
     " keep ratio\n"
     f"{_collapses(summary)}"
     f"  run folder    {workdir}: curves.png, metrics.jsonl, checkpoints\n"
-    f"  its page      {workdir / 'report.html'}\n"
+    f"  its page      {workdir}/report.html\n"
     f"  next          python -m sparse_regimes eval"
     f" {shlex.quote(f'--workdir={workdir}')} --keep_ratios=1.0,0.5,0.2,0.1"
   )

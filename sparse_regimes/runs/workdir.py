@@ -28,6 +28,7 @@ FREE = (
   "checkpoint.",
   "data.dir",
   "eval.batch_size",
+  "log.",
   "train.num_devices",
   "train.on_nonfinite",
   "train.parameters",

@@ -1,20 +1,20 @@
-"""What a run tells while it trains: JSON lines, TensorBoard, a progress bar."""
+"""What a run tells while it trains: JSON lines, a progress bar."""
 
 import json
-import os
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
-import tensorboardX
 from etils import epath
 from tqdm import tqdm
 
 from sparse_regimes.files import is_remote, write
 from sparse_regimes.runs.journal import Record
+from sparse_regimes.runs.loggers import Logger, Start, grouped
 from sparse_regimes.runs.pace import Pace, format_seconds
 from sparse_regimes.runs.processes import is_first
 
@@ -30,39 +30,61 @@ def write_records(workdir: epath.Path, records: Sequence[Record]) -> None:
 
 
 class MetricWriter:
-  """``metrics.jsonl``, a line an epoch, and TensorBoard scalars.
+  """``metrics.jsonl``, a line an epoch, and whatever else logs the run.
 
-  Only the first of several processes writes. TensorBoard's events need a disk:
-  a bucket gets the lines alone.
+  Only the first of several processes writes. Loggers need a disk: a bucket gets
+  the lines alone.
 
   Args:
     workdir: the run's folder.
-    records: of the epochs before; TensorBoard drops what came later.
+    records: of the epochs before.
+    config: fields by ``section.field``, for the loggers.
+    backends: make a logger each.
   """
 
-  def __init__(self, workdir: epath.Path, records: Sequence[Record]):
+  def __init__(
+    self,
+    workdir: epath.Path,
+    records: Sequence[Record],
+    *,
+    config: Mapping[str, Any] | None = None,
+    backends: Sequence[Callable[[Start], Logger]] = (),
+  ):
     self._workdir = workdir
-    self._tensorboard = None
+    self._loggers: list[Logger] = []
     if not is_first():
       return
     write_records(workdir, records)
-    last_step = records[-1]["step"] if records else 0
+    self._logged = records[-1]["step"] if records else 0
     if not is_remote(workdir):
-      self._tensorboard = tensorboardX.SummaryWriter(
-        os.fspath(workdir), purge_step=last_step + 1
-      )
+      start = Start(Path(workdir), config or {}, self._logged)
+      self._loggers = [make(start) for make in backends]
 
-  def write(self, records: Sequence[Record]) -> None:
-    """Writes all records, of which the last is new."""
+  def write(
+    self,
+    records: Sequence[Record],
+    *,
+    sites: Mapping[str, float] | None = None,
+    moves: Sequence[tuple[int, float]] = (),
+  ) -> None:
+    """Writes all records, of which the last is new.
+
+    Args:
+      records: of all epochs.
+      sites: numbers of the last epoch by site, for the loggers.
+      moves: the budget's, ``(step, keep_ratio)``; those since the last epoch
+        are logged at their steps.
+    """
     if not is_first():
       return
     write_records(self._workdir, records)
-    if self._tensorboard is not None:
-      record = records[-1]
-      for name, value in record.items():
-        if value is not None and name not in ("epoch", "step"):
-          self._tensorboard.add_scalar(name, value, record["step"])
-      self._tensorboard.flush()
+    record = records[-1]
+    for logger in self._loggers:
+      for step, keep_ratio in moves:
+        if self._logged < step < record["step"]:
+          logger.write(step, {"controller/keep_ratio": keep_ratio})
+      logger.write(record["step"], grouped(record) | dict(sites or {}))
+    self._logged = record["step"]
 
   def __enter__(self) -> Self:
     return self
@@ -73,8 +95,8 @@ class MetricWriter:
     error: BaseException | None,
     traceback: TracebackType | None,
   ) -> None:
-    if self._tensorboard is not None:
-      self._tensorboard.close()
+    for logger in self._loggers:
+      logger.close()
 
 
 class Progress:

@@ -1,24 +1,11 @@
 import io
 
 import pytest
-from journal_test import metrics
-from journal_test import record as measured
+from journals import ARITHMETIC, journal_of
 from PIL import Image
 
 from sparse_regimes.reports import figures
-from sparse_regimes.runs.journal import Journal
 from sparse_regimes.runs.trace import Trace
-
-ARITHMETIC = (100, {"first": 40, "second": 20})
-
-
-def journal_of(num_epochs):
-  journal = Journal()
-  for epoch in range(1, num_epochs + 1):
-    journal.add_steps(metrics([1.0, 0.8 / epoch]))
-    journal.end_epoch(measured(epoch, 0.5) | {"ema_accuracy": None})
-  journal.collapses = [[1, 2], [3, None]]
-  return journal
 
 
 @pytest.mark.parametrize("num_epochs", [1, 60, 400])

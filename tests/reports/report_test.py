@@ -7,7 +7,7 @@ import subprocess
 
 import pytest
 from etils import epath
-from figures_test import ARITHMETIC, journal_of
+from journals import ARITHMETIC, journal_of
 from PIL import Image
 
 from sparse_regimes.analysis.budget_sweep import SITES, TOTALS

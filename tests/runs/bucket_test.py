@@ -3,8 +3,8 @@
 import fsspec
 import pytest
 from etils import epath
-from figures_test import ARITHMETIC, journal_of
 from fsspec.implementations.memory import MemoryFileSystem
+from journals import ARITHMETIC, journal_of
 
 from sparse_regimes.errors import InputError
 from sparse_regimes.reports.run_page import write_report

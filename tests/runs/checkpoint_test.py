@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from etils import epath
 from flax import struct
-from journal_test import record
+from journals import record
 from tiny import TinyNet, tiny_state
 
 from sparse_regimes import controllers

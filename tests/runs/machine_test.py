@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from etils import epath
-from figures_test import ARITHMETIC, journal_of
+from journals import ARITHMETIC, journal_of
 from running import ROOT, TINY_RUN, records_of, run
 
 from sparse_regimes import files

@@ -2,7 +2,7 @@ import json
 import math
 
 import pytest
-from journal_test import record
+from journals import record
 
 from sparse_regimes.runs import config as configs
 from sparse_regimes.runs.journal import Journal

@@ -1,7 +1,11 @@
 import json
+from typing import ClassVar
 
 import numpy as np
+import pytest
 
+from sparse_regimes.errors import InputError
+from sparse_regimes.runs.loggers import makers_of
 from sparse_regimes.runs.pace import Pace
 from sparse_regimes.runs.writers import MetricWriter, Progress
 
@@ -28,12 +32,86 @@ def test_a_run_that_goes_on_has_the_lines_up_to_there(tmp_path):
     assert lines_of(tmp_path) == [RECORD]
 
 
-def test_tensorboard_gets_the_numbers(tmp_path):
-  with MetricWriter(tmp_path, []) as writer:
-    writer.write([RECORD])
+def test_tensorboard_gets_the_numbers_in_groups(tmp_path):
+  with MetricWriter(
+    tmp_path, [], config={"seed": 3}, backends=makers_of("tensorboard")
+  ) as writer:
+    writer.write(
+      [RECORD | {"test_dense_loss": 2.0}],
+      sites={"sites_dense/head": 0.25},
+      moves=[(1, 1.0), (4, 0.7), (10, 0.5)],
+    )
   (events,) = tmp_path.glob("events.out.tfevents.*")
-  assert b"keep_ratio" in events.read_bytes()
-  assert b"cooldown" not in events.read_bytes()
+  content = events.read_bytes()
+  for name in (
+    b"controller/keep_ratio",
+    b"test_dense/loss",
+    b"sites_dense/head",
+  ):
+    assert name in content
+  assert content.count(b"controller/keep_ratio") == 3
+  assert b"cooldown" not in content
+  (events,) = tmp_path.glob("hyper_parameters/events.out.tfevents.*")
+  assert b"seed" in events.read_bytes()
+
+
+class Listed:
+  """A logger of one's own."""
+
+  written: ClassVar[list] = []
+
+  def __init__(self, start):
+    self.written.append(start)
+
+  def write(self, step, values):
+    self.written.append((step, values))
+
+  def close(self):
+    self.written.append("closed")
+
+
+def test_a_logger_of_one_s_own_goes_on_from_where_the_run_was(tmp_path):
+  Listed.written.clear()
+  second = RECORD | {"epoch": 2, "step": 20}
+  with MetricWriter(tmp_path, [RECORD], backends=[Listed]) as writer:
+    writer.write([RECORD, second], moves=[(5, 0.9), (15, 0.6), (20, 0.5)])
+  start, *written, closed = Listed.written
+  assert (start.workdir, start.step) == (tmp_path, 10)
+  assert written == [
+    (15, {"controller/keep_ratio": 0.6}),
+    (20, {"controller/keep_ratio": 0.5}),
+  ]
+  assert closed == "closed"
+
+
+def test_backends_are_named(tmp_path):
+  assert makers_of("") == []
+  with pytest.raises(InputError, match=r"'tensorbord'; did you mean"):
+    makers_of("tensorbord")
+  with pytest.raises(InputError, match=r"log\.backends: there is no file"):
+    makers_of(f"wandb,{tmp_path}/none.py:Logger")
+
+
+def test_weights_and_biases_offline_is_one_run_that_goes_on(
+  tmp_path, monkeypatch
+):
+  pytest.importorskip("wandb")
+  monkeypatch.setenv("WANDB_MODE", "offline")
+  monkeypatch.setenv("WANDB_SILENT", "true")
+  names = set()
+  for records in ([RECORD], [RECORD, RECORD | {"epoch": 2, "step": 20}]):
+    with MetricWriter(
+      tmp_path,
+      records[:-1],
+      config={"seed": 3},
+      backends=makers_of("wandb"),
+    ) as writer:
+      writer.write(records)
+    names.add((tmp_path / "wandb_id").read_text())
+  assert len(names) == 1
+  folders = list(tmp_path.glob("wandb/offline-run-*"))
+  assert len(folders) == 2
+  assert all(names.copy().pop() in folder.name for folder in folders)
 
 
 def metrics(num_steps):
