@@ -1,7 +1,6 @@
 """``report.html``: one run on one page, from the files in its folder."""
 
 import math
-import shlex
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,25 +10,24 @@ from sparse_regimes.errors import InputError
 from sparse_regimes.files import read_json, write
 from sparse_regimes.masks.statistics import skippable_share
 from sparse_regimes.reports import figures
+from sparse_regimes.reports.measured import measures_blocks, sweep_blocks
 from sparse_regimes.reports.page import (
   Block,
-  Pictures,
   Pre,
   Table,
   Text,
   render,
 )
-from sparse_regimes.reports.pictures import Figure
+from sparse_regimes.reports.words import (
+  difference,
+  percent,
+  pictures,
+  share,
+)
 from sparse_regimes.runs.config import flatten
 from sparse_regimes.runs.journal import Record, read_records
 from sparse_regimes.runs.pace import format_seconds, typical_pace
 from sparse_regimes.runs.summary import SUMMARY_FILE, dead_sites
-from sparse_regimes.runs.tables import (
-  MEASURES_FILE,
-  SWEEP_FILE,
-  read_measures,
-  read_sweep,
-)
 from sparse_regimes.runs.trace import Trace, read_trace
 from sparse_regimes.runs.workdir import CONFIG_FILE, given_config
 from sparse_regimes.runs.writers import METRICS_FILE
@@ -83,13 +81,13 @@ def write_report(
       seconds or _seconds(workdir, records[-1]["step"]),
     ),
     "Curves": [
-      _pictures(
+      pictures(
         [figures.curves(records, trace, [t]) for t in figures.CURVES],
         f"{_resets(trace)} Shaded: collapsed.",
       )
     ],
     "Generalisation gap": [
-      _pictures(
+      pictures(
         [
           figures.accuracies(records, trace),
           figures.generalisation_gap(records, trace),
@@ -100,13 +98,13 @@ def write_report(
     "Cycles of the budget": _cycles(records, trace),
     "Collapses": _collapses(records, trace),
     "Sites": [
-      _pictures(
+      pictures(
         [figures.site_heat_map(trace, title) for title in figures.SITES],
         "Share of activations that are not zero, from input (top) to output.",
       )
     ],
-    "Budget sweep": _sweep(workdir),
-    "Sparsity, flatness, spectra": _measures(workdir),
+    "Budget sweep": sweep_blocks(workdir),
+    "Sparsity, flatness, spectra": measures_blocks(workdir),
     "Config": [
       Table(("field", "value"), [(k, f"{v}") for k, v in config.items()])
     ],
@@ -141,23 +139,21 @@ def _result(
   )
   by_test = config["data.evaluate_on"] == "test"
   rows = [
-    ("test accuracy, dense", _share(last["test_dense_accuracy"])),
+    ("test accuracy, dense", share(last["test_dense_accuracy"])),
     (
       "its best",
-      f"{_share(best['test_dense_accuracy'])} (epoch {best['epoch']})"
+      f"{share(best['test_dense_accuracy'])} (epoch {best['epoch']})"
       + (", chosen by the test images themselves" if by_test else ""),
     ),
     (
       f"test accuracy at keep ratio {last['keep_ratio']:.3g}",
-      _share(last["test_sparse_accuracy"]),
+      share(last["test_sparse_accuracy"]),
     ),
-    ("training accuracy, dense", _share(details["train_dense_accuracy"])),
+    ("training accuracy, dense", share(details["train_dense_accuracy"])),
     (
       "gap (train minus test, dense)",
-      _share(
-        _difference(
-          details["train_dense_accuracy"], last["test_dense_accuracy"]
-        )
+      share(
+        difference(details["train_dense_accuracy"], last["test_dense_accuracy"])
       ),
     ),
     (
@@ -170,7 +166,7 @@ def _result(
     *(
       (
         f"of these, read a zero ({name})",
-        _percent(skippable_share(trace.arithmetic, details[field])),
+        percent(skippable_share(trace.arithmetic, details[field])),
       )
       for name, field in (
         ("dense", "test_dense_sites"),
@@ -266,104 +262,6 @@ def _collapses(records: Sequence[Record], trace: Trace) -> list[Block]:
   return blocks or [Text("None.")]
 
 
-def _sweep(workdir: epath.Path) -> list[Block]:
-  if not (workdir / SWEEP_FILE).exists():
-    return [
-      Text("Not made yet:"),
-      Pre(
-        f"python -m sparse_regimes.main --mode=eval {_argument(workdir)}"
-        " --keep_ratios=0.01:1:20"
-      ),
-    ]
-  sweep = read_sweep(workdir)
-  rows = sweep["rows"]
-  return [
-    _pictures(
-      [
-        figures.budget_sweep({workdir.absolute().name: rows}, [title])
-        for title in figures.SWEEP
-      ],
-      f"The {sweep['checkpoint']} checkpoint (epoch {sweep['epoch']}) at other"
-      " budgets.",
-    ),
-    _pictures(
-      [figures.sweep_sites(rows, title) for title in figures.SWEEP_SITES],
-      "Every site at every budget.",
-    ),
-    Table(
-      ("keep ratio", "accuracy", "loss", "calibration error", "nonzero"),
-      [
-        (
-          f"{row['keep_ratio']:.4g}",
-          _share(row["accuracy"]),
-          f"{row['loss']:.4f}",
-          f"{row['calibration_error']:.4f}",
-          f"{row['nonzero']:.4f}",
-        )
-        for row in rows
-      ],
-    ),
-  ]
-
-
-def _measures(workdir: epath.Path) -> list[Block]:
-  if not (workdir / MEASURES_FILE).exists():
-    return [
-      Text("Not measured yet:"),
-      Pre(f"python -m sparse_regimes.main --mode=measure {_argument(workdir)}"),
-    ]
-  content = read_measures(workdir)
-  epochs = content["epochs"]
-  last = epochs[-1]
-  return [
-    _pictures(
-      [
-        figures.measures(epochs, title)
-        for title, (field, _) in figures.MEASURES.items()
-        if any(site[field] is not None for site in last["sites"].values())
-      ],
-      "Dense, before the first step (epoch 0) and at the end of every epoch"
-      " that has a checkpoint. A line a site, from input (dark) to output"
-      " (light).",
-    ),
-    Table(
-      ("epoch", "accuracy", "after FGSM", "sharpness", "trace of the Hessian"),
-      [
-        (
-          f"{row['epoch']}",
-          _share(row["accuracy"]),
-          _share(row["fgsm_accuracy"]),
-          _number(row["sharpness"]),
-          _number(row["hessian_trace"]),
-        )
-        for row in epochs
-      ],
-    ),
-    Text(
-      f"Of the first {content['num_images']} test images, before and after a"
-      " step of 1/255 up the loss; sharpness (radius 0.05) and Hessian on as"
-      " many training images."
-    ),
-    Table(
-      ("weights", "concentration", "near zero", "extreme ratio"),
-      [
-        (
-          name,
-          _number(entry["ratio"]),
-          _share(entry["near_zero"]),
-          _number(entry["extreme_ratio"]),
-        )
-        for name, entry in last["spectra"].items()
-      ],
-    ),
-    Text(
-      f"Eigenvalues of every weight matrix times its transpose, epoch"
-      f" {last['epoch']}: the factor that holds 80 % of those above 0.1, the"
-      " share of the others, largest over smallest."
-    ),
-  ]
-
-
 def _environment(workdir: epath.Path) -> list[Block]:
   path = workdir / ENVIRONMENT_FILE
   if not path.exists():
@@ -384,28 +282,3 @@ def _read_json(path: epath.Path) -> dict[str, Any]:
   except (OSError, ValueError) as error:
     raise InputError(f"{path} could not be read: {error}") from error
   return content
-
-
-def _pictures(drawn: Sequence[Figure], caption: str) -> Pictures:
-  return Pictures([figures.png(figure, _DPI) for figure in drawn], caption)
-
-
-def _percent(value: float | None) -> str:
-  return "unknown" if value is None else f"{100 * value:.1f} %"
-
-
-def _share(value: float | None) -> str:
-  return "unknown" if value is None else f"{value:.4f}"
-
-
-def _number(value: float | None) -> str:
-  return "" if value is None else f"{value:.4g}"
-
-
-def _difference(a: float | None, b: float | None) -> float | None:
-  return None if a is None or b is None else a - b
-
-
-def _argument(workdir: epath.Path) -> str:
-  """As a shell reads it."""
-  return shlex.quote(f"--workdir={workdir}")

@@ -196,37 +196,6 @@ def flatten(
   return flat
 
 
-def as_file(config: ConfigDict, name: str, claim: str) -> str:
-  """A config file that gives ``config``, complete.
-
-  Args:
-    config: from :func:`load`.
-    name: of the file.
-    claim: a line on where it comes from.
-  """
-  claim = claim.replace("\\", "/").replace('"', "'")
-  lines = [
-    f'"""{claim}',
-    "",
-    f"Command:  python -m sparse_regimes.main --config={name}.py",
-    '"""',
-    "",
-    "from ml_collections import ConfigDict",
-    "",
-    "",
-    "def get_config() -> ConfigDict:",
-    '  """Every field, as it was chosen."""',
-    "  config = ConfigDict()",
-  ]
-  for section, values in config.items():
-    if isinstance(values, ConfigDict):
-      lines += ["", f"  config.{section} = ConfigDict()"]
-      lines += [f"  config.{section}.{k} = {v!r}" for k, v in values.items()]
-    else:
-      lines.append(f"  config.{section} = {values!r}")
-  return "\n".join([*lines, "  return config", ""])
-
-
 def _every_argument(section: str) -> dict[str, Any]:
   """Arguments and defaults of all that a section may name."""
   every = [makers.arguments(section, name) for name in makers.NAMED[section]]

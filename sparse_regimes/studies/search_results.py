@@ -5,6 +5,7 @@ from pathlib import Path
 
 import optuna
 from etils import epath
+from ml_collections import ConfigDict
 from optuna.trial import FrozenTrial, TrialState
 
 from sparse_regimes.files import write
@@ -52,7 +53,7 @@ def write_results(
     f"best of {len(trials)} trials, {best.value:.4f} dense accuracy on held-out"
     f" training images in trial {best.number} of {folder}."
   )
-  write(out / "best.py", configs.as_file(chosen, "best", claim))
+  write(out / "best.py", _as_file(chosen, "best", claim))
   picture = figures.png(search_figure(study, complete, names), 110)
   write(out / "importance.png", picture)
   page = render(
@@ -104,3 +105,34 @@ def importances(study: optuna.Study) -> dict[str, float]:
     return optuna.importance.get_param_importances(study, evaluator=evaluator)
   except (ValueError, RuntimeError):
     return {}
+
+
+def _as_file(config: ConfigDict, name: str, claim: str) -> str:
+  """A config file that gives ``config``, complete.
+
+  Args:
+    config: from :func:`load`.
+    name: of the file.
+    claim: a line on where it comes from.
+  """
+  claim = claim.replace("\\", "/").replace('"', "'")
+  lines = [
+    f'"""{claim}',
+    "",
+    f"Command:  python -m sparse_regimes.main --config={name}.py",
+    '"""',
+    "",
+    "from ml_collections import ConfigDict",
+    "",
+    "",
+    "def get_config() -> ConfigDict:",
+    '  """Every field, as it was chosen."""',
+    "  config = ConfigDict()",
+  ]
+  for section, values in config.items():
+    if isinstance(values, ConfigDict):
+      lines += ["", f"  config.{section} = ConfigDict()"]
+      lines += [f"  config.{section}.{k} = {v!r}" for k, v in values.items()]
+    else:
+      lines.append(f"  config.{section} = {values!r}")
+  return "\n".join([*lines, "  return config", ""])

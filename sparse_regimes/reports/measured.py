@@ -1,0 +1,118 @@
+"""Sections of a run's page on what was measured later: sweep and measures."""
+
+from etils import epath
+
+from sparse_regimes.reports import figures
+from sparse_regimes.reports.page import Block, Pre, Table, Text
+from sparse_regimes.reports.words import (
+  argument,
+  number,
+  pictures,
+  share,
+)
+from sparse_regimes.runs.tables import (
+  MEASURES_FILE,
+  SWEEP_FILE,
+  read_measures,
+  read_sweep,
+)
+
+
+def sweep_blocks(workdir: epath.Path) -> list[Block]:
+  """The budget sweep of a run, or how to make it."""
+  if not (workdir / SWEEP_FILE).exists():
+    return [
+      Text("Not made yet:"),
+      Pre(
+        f"python -m sparse_regimes.main --mode=eval {argument(workdir)}"
+        " --keep_ratios=0.01:1:20"
+      ),
+    ]
+  sweep = read_sweep(workdir)
+  rows = sweep["rows"]
+  return [
+    pictures(
+      [
+        figures.budget_sweep({workdir.absolute().name: rows}, [title])
+        for title in figures.SWEEP
+      ],
+      f"The {sweep['checkpoint']} checkpoint (epoch {sweep['epoch']}) at other"
+      " budgets.",
+    ),
+    pictures(
+      [figures.sweep_sites(rows, title) for title in figures.SWEEP_SITES],
+      "Every site at every budget.",
+    ),
+    Table(
+      ("keep ratio", "accuracy", "loss", "calibration error", "nonzero"),
+      [
+        (
+          f"{row['keep_ratio']:.4g}",
+          share(row["accuracy"]),
+          f"{row['loss']:.4f}",
+          f"{row['calibration_error']:.4f}",
+          f"{row['nonzero']:.4f}",
+        )
+        for row in rows
+      ],
+    ),
+  ]
+
+
+def measures_blocks(workdir: epath.Path) -> list[Block]:
+  """Sparsity, flatness and spectra of a run, or how to measure them."""
+  if not (workdir / MEASURES_FILE).exists():
+    return [
+      Text("Not measured yet:"),
+      Pre(f"python -m sparse_regimes.main --mode=measure {argument(workdir)}"),
+    ]
+  content = read_measures(workdir)
+  epochs = content["epochs"]
+  last = epochs[-1]
+  return [
+    pictures(
+      [
+        figures.measures(epochs, title)
+        for title, (field, _) in figures.MEASURES.items()
+        if any(site[field] is not None for site in last["sites"].values())
+      ],
+      "Dense, before the first step (epoch 0) and at the end of every epoch"
+      " that has a checkpoint. A line a site, from input (dark) to output"
+      " (light).",
+    ),
+    Table(
+      ("epoch", "accuracy", "after FGSM", "sharpness", "trace of the Hessian"),
+      [
+        (
+          f"{row['epoch']}",
+          share(row["accuracy"]),
+          share(row["fgsm_accuracy"]),
+          number(row["sharpness"]),
+          number(row["hessian_trace"]),
+        )
+        for row in epochs
+      ],
+    ),
+    Text(
+      f"Of the first {content['num_images']} test images, before and after a"
+      " step of 1/255 up the loss; sharpness (radius 0.05) and Hessian on as"
+      " many training images."
+    ),
+    Table(
+      ("weights", "concentration", "near zero", "extreme ratio"),
+      [
+        (
+          name,
+          number(entry["ratio"]),
+          share(entry["near_zero"]),
+          number(entry["extreme_ratio"]),
+        )
+        for name, entry in last["spectra"].items()
+      ],
+    ),
+    Text(
+      f"Eigenvalues of every weight matrix times its transpose, epoch"
+      f" {last['epoch']}: the factor that holds 80 % of those above 0.1, the"
+      " share of the others, largest over smallest."
+    ),
+  ]
