@@ -37,7 +37,6 @@ ENVIRONMENT_FILE = "environment.json"
 # A random control has a cycle every other step.
 _MOST_CYCLES = 500
 _MAX_JSON_BYTES = 1 << 24
-_DPI = 110
 _NEEDED = ("keep_ratio", "test_dense_accuracy", "test_sparse_accuracy")
 
 
