@@ -63,6 +63,7 @@ def test_a_wheel_runs_without_the_checkout(tmp_path):
   program = (
     "import sys, sparse_regimes, sparse_regimes.main as m;"
     "assert 'site' in sparse_regimes.__file__, sparse_regimes.__file__;"
+    "m.main(['list']);"
     "sys.exit(m.main(['--config=smoke', '--workdir=run',"
     # The one run here of a Wide ResNet, optimised as users have it.
     "'--config.train.epochs=1', '--config.data.num_train=256',"
@@ -78,6 +79,9 @@ def test_a_wheel_runs_without_the_checkout(tmp_path):
     | {name: os.environ[name] for name in os.environ if "CACHE" in name},
   )
   assert done.returncode == 0, done.stderr
+  # Configs go by their names, and may use one another.
+  assert "\n  wrn_strategy1 " in done.stdout
+  assert (site / "bin" / "sparse-regimes").exists()
   assert (tmp_path / "run" / "curves.png").exists()
   (record,) = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
   record = json.loads(record)
