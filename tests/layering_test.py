@@ -12,7 +12,7 @@ PACKAGE = Path(__file__).parent.parent / "sparse_regimes"
 # A Flax project imports the first six rows, which know no disk and no config.
 ROWS = [
   ["errors"],
-  ["files", "tree"],
+  ["files", "tree", "references"],
   ["masks", "controllers", "data"],
   ["layers", "nnx"],
   ["training"],

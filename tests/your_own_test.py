@@ -5,10 +5,11 @@ import re
 import signal
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
-from running import ROOT, TINY_RUN, read_until, records_of, run, start
+from running import ROOT, TINY_RUN, records_of, run, start
 
 from sparse_regimes.data.dataset import check_dataset
 from sparse_regimes.main import main
@@ -51,7 +52,7 @@ def stripes():
   )
 '''
 FIELDS = (
-  "--config.train.epochs=3",
+  "--config.train.epochs=12",
   "--config.train.batch_size=32",
   "--config.eval.batch_size=64",
   "--config.model.width=24",
@@ -73,7 +74,10 @@ def test_they_train_are_killed_go_on_are_swept_and_reported(tmp_path, capsys):
   file.write_text(CODE)
   arguments = (*names(file), *FIELDS)
   with start(folder, *arguments) as process:
-    read_until(process, "epoch   2/")
+    # A folder that is being written has a longer name.
+    while not any(p.name.isdigit() for p in folder.glob("checkpoints/*")):
+      assert process.poll() is None
+      time.sleep(0.01)
     process.send_signal(signal.SIGKILL)
     process.communicate()
   out = run(folder, *arguments)
@@ -81,7 +85,7 @@ def test_they_train_are_killed_go_on_are_swept_and_reported(tmp_path, capsys):
   assert "512 train and 128 test images: made" in out
   *_, record = records_of(folder)
   assert record["test_dense_accuracy"] > 0.9
-  # 48 steps with a decision at every eighth, to the floor.
+  # A decision at every eighth step, to the floor.
   assert record["keep_ratio"] == pytest.approx(0.1)
   # The copies are enough.
   assert (folder / "code" / "model" / "mine.py").read_text() == CODE
@@ -95,7 +99,7 @@ def test_they_train_are_killed_go_on_are_swept_and_reported(tmp_path, capsys):
   file.write_text(CODE + "# another\n")
   capsys.readouterr()
   command = [f"--config={TINY_RUN}", f"--workdir={folder}", *arguments]
-  assert main([*command, "--config.train.epochs=4"]) == 2
+  assert main([*command, "--config.train.epochs=13"]) == 2
   assert "holds a run of another" in capsys.readouterr().err
 
 

@@ -167,8 +167,12 @@ def given_config(path: epath.Path) -> ConfigDict:
 
 def _given_names(path: epath.Path) -> dict[str, str]:
   """Names in files of their own, by section, as they were given."""
-  content = json.loads((path / CONFIG_FILE).read_text())
-  names = {s: content.get(s, {}).get("name", "") for s in (*NAMED, "data")}
+  try:
+    content = json.loads((path / CONFIG_FILE).read_text())
+    names = {s: content.get(s, {}).get("name", "") for s in (*NAMED, "data")}
+  except (ValueError, AttributeError):
+    # Who reads the whole of it says what is wrong.
+    return {}
   return {section: name for section, name in names.items() if file_of(name)}
 
 

@@ -82,7 +82,10 @@ def test_shipped_configs_go_by_name():
     ("controller.keep_min=1.5", "controller.keep_min must be in \\[0, 1\\]"),
     ("controller.keep_max=nan", "controller.keep_max must be float, got 'nan'"),
     ("controller.patience=2", "controller.patience is not a field of the stra"),
-    ("data.name=mnist", "data.name must be one of cifar10, cifar10_mini, got"),
+    (
+      "data.name=mnist",
+      "data.name must be one of cifar10, cifar10_mini, npz",
+    ),
     ("optimizer.schedule=linear", "optimizer.schedule must be one of cosine,"),
     ("optimizer.learning_rate=-1", "optimizer.learning_rate must be at least"),
     ("optimizer.milestones=3", "optimizer.milestones must be a tuple of int"),

@@ -115,10 +115,11 @@ def test_a_notebook_s_backend_is_not_in_the_way():
     "import os, sparse_regimes.reports.figures;"
     "print(os.environ['MPLBACKEND'], end='')"
   )
-  for module in ("", "import compare, search_results, studies; "):
+  studies = "from sparse_regimes.studies import compare, search_results; "
+  for module in ("", studies):
     done = subprocess.run(
       [sys.executable, "-c", module + code],
-      env=environment | {"PYTHONPATH": str(ROOT / "experiments")},
+      env=environment,
       capture_output=True,
       text=True,
       check=False,

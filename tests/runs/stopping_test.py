@@ -11,7 +11,7 @@ from sparse_regimes.runs.stopping import Stopped, StopSignals
 # A main thread that is too busy to look, as while it compiles.
 BUSY = """
 import time
-from sparse_regimes import stopping
+from sparse_regimes.runs import stopping
 stopping.GRACE_SECONDS = {grace}
 with stopping.StopSignals() as stop:
   stop.graceful = True

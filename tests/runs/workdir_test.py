@@ -106,7 +106,7 @@ def test_the_lock_of_a_dead_process_is_not_in_the_way(folder):
   code = (
     "import sys, time\n"
     "from etils import epath\n"
-    "from sparse_regimes import config\n"
+    "from sparse_regimes.runs import config\n"
     "from sparse_regimes.runs.workdir import open_workdir\n"
     "with open_workdir(epath.Path(sys.argv[1]), config.load('smoke')):\n"
     "  print('locked', flush=True)\n"
