@@ -187,8 +187,9 @@ def main() -> int:
     seconds = time.monotonic() - undisturbed.started
     expected = undisturbed.result()
     assert set(expected["lines"][0]) == set(RECORD_NAMES) - TIMES
-    resume_seconds = seconds_to_resume(undisturbed)
-    print(f"undisturbed: {seconds:.0f} s, to resume {resume_seconds:.1f} s")
+    print(f"undisturbed: {seconds:.0f} s", flush=True)
+    if args.write:
+      resume_seconds = seconds_to_resume(undisturbed)
 
     rows: list[dict[str, Any]] = []
     killed, started = 0, time.monotonic()

@@ -99,6 +99,9 @@ def main(argv: Sequence[str] | None = None) -> int:
   processes_group.add_argument("--coordinator", help="host:port of process 0")
   processes_group.add_argument("--num_processes", type=int)
   processes_group.add_argument("--process_id", type=int, help="from 0")
+  # The search's rule for devices is an address in a program, another one in the
+  # next process: with it a compilation cache would find nothing again.
+  jax.config.update("jax_remove_custom_partitioning_ptr_from_cache_key", True)
   # Orbax logs the tracebacks of what is reported below in a line.
   logging.set_verbosity(logging.FATAL)
   try:

@@ -207,7 +207,7 @@ def train(
         first_step=journal.step,
       )
     )
-    drawn = 0.0
+    drawn = time.monotonic()
     # From here on a signal is answered between two calls.
     stop.graceful = True
     stop.check()

@@ -365,8 +365,9 @@ def check_run(state, losses):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("check_vma", [True, False])
-@pytest.mark.parametrize("kind", [AxisType.Auto, AxisType.Explicit])
+@pytest.mark.parametrize(
+  ("kind", "check_vma"), [(AxisType.Auto, False), (AxisType.Explicit, True)]
+)
 def test_shard_map(kind, check_vma):
   mesh = jax.make_mesh((8,), ("devices",), (kind,))
   state, step = classifier("devices")
@@ -390,8 +391,9 @@ def test_shard_map(kind, check_vma):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("mapped", [jax.pmap, jax.vmap])
-@pytest.mark.parametrize("axis", ["data", "i"])
+@pytest.mark.parametrize(
+  ("mapped", "axis"), [(jax.pmap, "data"), (jax.vmap, "i")]
+)
 def test_pmap_and_vmap_over_an_axis(mapped, axis):
   state, step = classifier(axis)
   state = jax.tree.map(lambda x: jnp.stack([x] * 8), state)

@@ -12,13 +12,14 @@ MAX_BYTES = 1 << 30
 
 
 def folder() -> str:
-  """Below ``.cache``, one for each XLA and kind of processor."""
+  """Below ``.cache``: for each XLA, processor, and way to split the search."""
   try:
     processor = Path("/proc/cpuinfo").read_text()
     features = [s for s in processor.splitlines() if s.startswith("flags")][:1]
   except OSError:
     features = []
-  kind = (platform.machine(), platform.processor(), *features)
+  split = (ROOT / "sparse_regimes" / "kernels" / "sharding.py").read_text()
+  kind = (platform.machine(), platform.processor(), *features, split)
   digest = hashlib.sha256("\n".join(kind).encode()).hexdigest()[:8]
   return str(ROOT / ".cache" / "xla" / f"{XLA}-{digest}")
 

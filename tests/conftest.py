@@ -4,6 +4,7 @@
 """
 
 import collections
+import fcntl
 import gc
 import os
 
@@ -14,6 +15,9 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 # Workers, processes and later runs compile a program once among them.
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", folder())
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+# The address of a function that says how the search is split over devices; in
+# another process it is another one. `folder` knows what the function says.
+os.environ["JAX_REMOVE_CUSTOM_PARTITIONING_PTR_FROM_CACHE_KEY"] = "1"
 # Most time goes into compiling programs that then run for a moment.
 os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
 os.environ["XLA_FLAGS"] = fast_flags(os.environ.get("XLA_FLAGS", ""))
@@ -26,6 +30,7 @@ import hypothesis
 import jax
 import numpy as np
 import pytest
+import running
 
 # Not the environment: processes that tests start have one device.
 jax.config.update("jax_num_cpu_devices", 8)
@@ -68,6 +73,22 @@ class Arrays:
 @pytest.fixture(scope="session")
 def parity():
   return Arrays
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory, worker_id):
+  """The folder of a tiny run of two epochs, to read or to copy.
+
+  The first worker that needs it trains it.
+  """
+  folder = tmp_path_factory.getbasetemp()
+  if worker_id != "master":
+    folder = folder.parent
+  with open(folder / "trained.lock", "w") as lock:
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    if not (folder / "trained" / "summary.json").exists():
+      running.run(folder / "trained", "--config.train.epochs=2")
+  return folder / "trained"
 
 
 @pytest.fixture(autouse=True)
