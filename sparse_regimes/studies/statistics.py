@@ -39,8 +39,10 @@ def estimate(values: Sequence[float]) -> Estimate:
   if n < 2:
     return Estimate(n, mean, math.nan, math.nan, math.nan)
   sd = float(sample.std(ddof=1))
-  half = float(stats.t.ppf(0.975, n - 1)) * sd / math.sqrt(n)
-  return Estimate(n, mean, sd, mean - half, mean + half)
+  if not sd:
+    return Estimate(n, mean, sd, mean, mean)
+  interval = stats.ttest_1samp(sample, 0.0).confidence_interval(0.95)
+  return Estimate(n, mean, sd, float(interval.low), float(interval.high))
 
 
 def sign_flip_p(differences: Sequence[float]) -> float:
@@ -58,15 +60,15 @@ def sign_flip_p(differences: Sequence[float]) -> float:
   n = len(sample)
   if n < 2:
     return math.nan
-  if n <= 16:
-    signs = 1 - 2 * (np.arange(2**n)[:, None] >> np.arange(n) & 1)
-  else:
-    signs = np.random.default_rng(0).choice([-1, 1], (100_000, n))
-    signs[0] = 1
-  sums = np.abs(signs @ sample)
-  # Sums that differ by rounding are equal, whatever the unit.
-  rounding = 1e-9 * np.abs(sample).sum()
-  return float(np.mean(sums >= abs(sample.sum()) - rounding))
+  test = stats.permutation_test(
+    (sample,),
+    np.mean,
+    permutation_type="samples",
+    vectorized=True,
+    n_resamples=100_000,
+    rng=0,
+  )
+  return float(test.pvalue)
 
 
 def _known(values: Sequence[float]) -> np.ndarray:
