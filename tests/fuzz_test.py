@@ -9,12 +9,12 @@ import json
 import tempfile
 
 import pytest
-from checkpoint_test import save_epochs, state_at
 from damage import spoilt
 from etils import epath
 from hypothesis import given
 from hypothesis import strategies as st
 from journals import ARITHMETIC, full_journal, journal_of, record
+from saved import save_epochs, state_at
 
 from sparse_regimes.errors import InputError
 from sparse_regimes.runs import config as configs

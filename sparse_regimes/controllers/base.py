@@ -77,8 +77,20 @@ class Signal(NamedTuple):
     """Its value, float32.
 
     Raises:
-      ValueError: listing the signals, if it is not among them.
+      ValueError: listing the signals, if it is not among them, or if it is no
+        scalar.
     """
+    self.check(signals)
+    value = signals[self.name]
+    shapes = jax.tree.map(jnp.shape, value)
+    if shapes != ():
+      raise ValueError(
+        f"{self.of}'s signal {self.name!r} must be a scalar, got {shapes}"
+      )
+    return jnp.asarray(value, jnp.float32)
+
+  def check(self, signals: dict[str, Any]) -> None:
+    """Raises a ``ValueError`` that lists the signals if it did not come."""
     if self.name not in signals:
       came = ", ".join(sorted(signals)) or "none"
       raise ValueError(
@@ -86,7 +98,6 @@ class Signal(NamedTuple):
         " name one of them as its signal, or return it among aux['signals'] of"
         " the loss function"
       )
-    return jnp.asarray(signals[self.name], jnp.float32)
 
   def average(
     self,
@@ -199,7 +210,7 @@ def guarded(init: Callable[[], Any], update: Callable[..., Any]) -> Controller:
   def guarded_update(state: Any, /, **signals: Any) -> Any:
     for parameter in named:
       if parameter.default is parameter.empty:
-        Signal(parameter.name, True).read(signals)
+        Signal(parameter.name, True).check(signals)
     heard = {p.name: signals[p.name] for p in named if p.name in signals}
     watched = heard or signals
     finite = jnp.array(True)
@@ -223,10 +234,20 @@ def _where(finite: jax.Array, new: Any, old: Any) -> Any:
         f"a controller's state must keep its shapes, got {jnp.shape(new)} for"
         f" {old.shape}: give init() a budget of the shape that update makes"
       )
+    if _is_whole(old.dtype) and not _is_whole(jnp.result_type(new)):
+      raise ValueError(
+        "a controller's state must keep its dtypes, got"
+        f" {jnp.result_type(new)} for {old.dtype}: give init() a float, as"
+        " jnp.float32(1)"
+      )
     chosen = jnp.where(finite, new, old)
     return chosen if chosen.dtype == old.dtype else chosen.astype(old.dtype)
 
   return jax.tree.map(choose, new, old)
+
+
+def _is_whole(dtype: Any) -> bool:
+  return not jnp.issubdtype(dtype, jnp.inexact)
 
 
 def following(

@@ -43,7 +43,7 @@ def constant(keep_ratio: ArrayLike | Sequence[float] = 1.0) -> Controller:
   def init() -> ConstantState:
     return ConstantState(keep_ratio=jnp.asarray(keep_ratio, jnp.float32))
 
-  def update(state: ConstantState, **_: Any) -> ConstantState:
+  def update(state: ConstantState, /, **_: Any) -> ConstantState:
     return state
 
   return Controller(init, update)

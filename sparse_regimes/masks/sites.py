@@ -8,14 +8,14 @@ import numpy as np
 from jax.typing import ArrayLike
 
 
-def at_site(keep_ratio: ArrayLike, site: int) -> jax.Array:
+def at_site(keep_ratio: ArrayLike, site: int | jax.Array) -> jax.Array:
   """The budget of one site: a scalar is every site's, a vector has one each.
 
   Sites are numbered from 0 in the order in which a network calls them.
 
   Args:
     keep_ratio: real scalar or ``[num_sites]``, Python or traced.
-    site: its number.
+    site: its number; it may be traced.
 
   Returns:
     float32 scalar.
@@ -32,7 +32,9 @@ def at_site(keep_ratio: ArrayLike, site: int) -> jax.Array:
   ratio = jnp.asarray(keep_ratio, jnp.float32)
   if ratio.ndim == 0:
     return ratio
-  if ratio.ndim > 1 or not 0 <= site < ratio.shape[0]:
+  # In a scan over layers the number is traced, and its range not known.
+  is_known = not isinstance(site, jax.core.Tracer)
+  if ratio.ndim > 1 or (is_known and not 0 <= site < ratio.shape[0]):
     raise ValueError(
       f"keep_ratio must be a scalar or have an entry a site, got shape"
       f" {ratio.shape} at site {site}"

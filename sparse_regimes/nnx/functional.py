@@ -94,14 +94,17 @@ def functional(
           " sparse_regimes.nnx.SparseActivation modules to count"
         )
       outputs = outputs, _by_site(counted)
-    if not mutable:
+    if mutable is False:
       return outputs
     new = {
       tuple(map(str, path)): (path, v) for path, v in flat(nnx.state(merged))
     }
     updated = _collections(new)
     updated.pop("params", None)
-    return outputs, {n: updated[n] for n in updated if n in mutable}
+    if mutable is not True:
+      wanted = {mutable} if isinstance(mutable, str) else set(mutable)
+      updated = {n: updated[n] for n in updated if n in wanted}
+    return outputs, updated
 
   return variables, apply_fn
 

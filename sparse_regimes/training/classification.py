@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from sparse_regimes.layers.synaptic_noise import RNG_STREAM
+from sparse_regimes.masks.sites import check_sites
 from sparse_regimes.training.losses import cross_entropy
 from sparse_regimes.training.metrics import check_labels, is_correct
 
@@ -90,8 +91,10 @@ def classification_loss(
       _check_losses(losses, logits)
     loss = _mean(losses, mask)
     accuracy = _mean(is_correct(logits, labels), mask)
+    _check_stats(stats)
     sites = _by_name(stats, site_names)
     nonzero = jnp.stack(list(sites.values())) if sites else stats
+    check_sites(keep_ratio, len(nonzero))
     return loss, {
       "signals": {"accuracy": accuracy, "stats": stats},
       "model_state": updated,
@@ -125,7 +128,7 @@ def counted_sums(
   is_float = jnp.issubdtype(mask.dtype, jnp.floating)
   weights = mask.astype(jnp.float32 if is_float else jnp.int32)
   return {
-    "loss": jnp.sum(weights.astype(jnp.float32) * losses),
+    "loss": jnp.sum(_weighted(losses, weights)),
     "correct": jnp.sum(weights * correct.astype(weights.dtype)),
     "count": jnp.sum(weights),
   }
@@ -134,17 +137,17 @@ def counted_sums(
 def _counted(
   logits: jax.Array, batch: Batch
 ) -> tuple[jax.Array, jax.Array, jax.Array | None]:
-  """Logits, labels and mask; logits that do not count are 0, and finite."""
+  """Logits, labels and mask; what does not count is 0, whatever it was."""
   labels, mask = jnp.asarray(batch["labels"]), batch.get("mask")
   if mask is not None:
     mask = jnp.asarray(mask)
   check_labels(logits, labels, mask)
   if mask is not None:
-    if jnp.issubdtype(mask.dtype, jnp.integer):
-      mask = mask.astype(bool)
-    logits = jnp.where(
-      mask[..., None].astype(bool), logits, jnp.zeros_like(logits)
-    )
+    counts = mask.astype(bool)
+    # A label such as -100 is of no class.
+    of_classes = counts[..., None] if labels.ndim == logits.ndim else counts
+    labels = jnp.where(of_classes, labels, jnp.zeros_like(labels))
+    logits = jnp.where(counts[..., None], logits, jnp.zeros_like(logits))
   return logits, labels, mask
 
 
@@ -154,6 +157,22 @@ def _check_losses(losses: jax.Array, logits: jax.Array) -> None:
     raise ValueError(
       f"loss_fn must return a loss for each label, of shape {shape}, got"
       f" {jnp.shape(losses)}"
+    )
+
+
+def _check_stats(stats: Any) -> None:
+  """Raises a ``ValueError`` for what are no nonzero fractions by site."""
+  if isinstance(stats, Mapping):
+    shares = [*stats.values()]
+    is_right = shares and jax.tree_util.all_leaves(shares)
+    is_right = is_right and not any(map(jnp.ndim, shares))
+  else:
+    is_right = hasattr(stats, "ndim") and stats.ndim == 1
+  if not is_right:
+    raise ValueError(
+      "apply_fn must return (logits, stats), of which stats are the nonzero"
+      " fractions of one site or more, an array [num_sites] or a dict of"
+      f" scalars by name; got {jax.tree.map(jnp.shape, stats)}"
     )
 
 
@@ -174,5 +193,11 @@ def _mean(values: jax.Array, mask: jax.Array | None) -> jax.Array:
     return jnp.mean(values, dtype=jnp.float32)
   weights = mask.astype(jnp.float32)
   total = jnp.sum(weights)
-  mean = jnp.sum(weights * values.astype(jnp.float32)) / total
+  mean = jnp.sum(_weighted(values, weights)) / total
   return jnp.where(total > 0, mean, jnp.nan)
+
+
+def _weighted(values: jax.Array, weights: jax.Array) -> jax.Array:
+  """The product in float32; 0 where the weight is, whatever the value."""
+  weights = weights.astype(jnp.float32)
+  return jnp.where(weights == 0, 0.0, weights * values.astype(jnp.float32))

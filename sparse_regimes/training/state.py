@@ -91,8 +91,9 @@ class TrainState(struct.PyTreeNode):
       step=jnp.zeros((), jnp.int32),
       params=params,
       model_state=collections,
-      opt_state=tx.init(params),
-      controller_state=controller.init(),
+      # Numbers that these hold themselves are not to be given away.
+      opt_state=jax.tree.map(_own_scalar, tx.init(params)),
+      controller_state=jax.tree.map(jnp.copy, controller.init()),
       rng=jnp.copy(rng),
       extra=extra,
     )
@@ -132,6 +133,10 @@ def _without_aliases(state: TrainState) -> TrainState:
     return x
 
   return jax.tree.map(own, state)
+
+
+def _own_scalar(x: Any) -> Any:
+  return jnp.copy(x) if isinstance(x, jax.Array) and not x.ndim else x
 
 
 def _as_array(x: Any) -> Any:

@@ -98,7 +98,7 @@ def make_step(
   update = _update_fn(tx)
 
   def train_step(state: TrainState, batch: Any) -> tuple[TrainState, Metrics]:
-    keep_ratio = state.controller_state.keep_ratio
+    keep_ratio = _keep_ratio_of(state.controller_state)
     rng = jax.random.fold_in(state.rng, state.step)
     params, model_state = state.params, state.model_state
     if axis_name is not None:
@@ -122,13 +122,18 @@ def make_step(
       # Where shard_map checks, the gradient of a loss that is a mean over the
       # axis already comes in parts that add up.
       checks = varying_axes(vary(jnp.zeros(()), axes))
-      add = lax.psum if checks - varying_axes(loss) else lax.pmean
-      grads = jax.tree.map(lambda g: add(g, axis_name), grads)
-      loss, signals, metrics = jax.tree.map(
-        lambda x: lax.pmean(jnp.asarray(x, _floating(x)), axis_name),
-        (loss, signals, metrics),
-      )
-      updated = jax.tree.map(lambda x: _agreed(x, axis_name), updated)
+      adds_up = checks - varying_axes(loss)
+      # Axis by axis, as a loss may be a mean over some of them.
+      for axis in axes:
+        add = lax.psum if axis in adds_up else lax.pmean
+        grads = jax.tree.map(functools.partial(add, axis_name=axis), grads)
+        loss, signals, metrics = jax.tree.map(
+          lambda x, axis=axis: lax.pmean(jnp.asarray(x, _floating(x)), axis),
+          (loss, signals, metrics),
+        )
+        updated = jax.tree.map(lambda x, axis=axis: _agreed(x, axis), updated)
+    if loss.dtype.itemsize < 4:
+      loss = loss.astype(jnp.float32)
     new_model_state = {**state.model_state, **updated}
 
     updates, opt_state = update(
@@ -342,9 +347,20 @@ def _checked(result: Any, model_state: Any) -> tuple[jax.Array, Any]:
     if len({jax.tree.structure(x) for x in (value, known)}) > 1:
       raise ValueError(
         f"model_state must keep its structure, got another {name!r}: make the"
-        " collection part of TrainState.create's variables, or leave it out"
+        " collection, as it is after a training call, part of"
+        " TrainState.create's variables, or leave it out there and here (what"
+        " is sown belongs to metrics)"
       )
   return loss, (signals, updated, metrics)
+
+
+def _keep_ratio_of(controller_state: Any) -> jax.Array:
+  if not hasattr(controller_state, "keep_ratio"):
+    raise ValueError(
+      "the controller's state must have keep_ratio, the budget in force, got a"
+      f" {type(controller_state).__name__}; a NamedTuple or a struct has fields"
+    )
+  return controller_state.keep_ratio
 
 
 def _floats(tree: Any) -> list[jax.Array]:
@@ -372,6 +388,8 @@ def _floating(x: ArrayLike) -> Any:
 
 
 def _agreed(x: jax.Array, axis_name: Any) -> jax.Array:
-  """A state's mean over an axis; integers are counts, on which all agree."""
+  """A state's mean over an axis; on counts and keys all agree."""
+  if jnp.issubdtype(x.dtype, jax.dtypes.prng_key):
+    return x
   mean_or_most = lax.pmean if _floating(x) == x.dtype else lax.pmax
   return mean_or_most(x, axis_name)

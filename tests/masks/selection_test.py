@@ -609,3 +609,21 @@ def test_vmap_on_a_mesh_of_explicit_axes(spec):
     expected = jax.jit(f)(x, *arguments)
     split = jax.device_put(x, NamedSharding(mesh, spec))
     np.testing.assert_array_equal(jax.jit(f)(split, *arguments), expected)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", [AxisType.Auto, AxisType.Explicit])
+def test_arrays_that_have_not_been_put_on_the_mesh(kind):
+  def f(y):
+    return sparse_activation(y, 0.3)
+
+  y = jax.random.normal(jax.random.key(0), (16, 24))
+  for rows in (y, np.asarray(y), y[:7]):
+    expected = jax.jit(f)(rows)
+    with jax.set_mesh(jax.make_mesh((8,), ("devices",), (kind,))):
+      np.testing.assert_array_equal(jax.jit(f)(rows), expected)
+
+
+def test_a_site_s_number_may_be_traced():
+  budgets = jnp.array([0.1, 0.2])
+  assert jax.jit(lambda i: at_site(budgets, i))(1) == budgets[1]

@@ -1,4 +1,3 @@
-import functools
 import shutil
 from typing import Any
 
@@ -9,48 +8,23 @@ import numpy as np
 import pytest
 from etils import epath
 from flax import struct
-from journals import record
-from tiny import TinyNet, tiny_state
+from saved import journal_at, save_epochs, state_at
 
-from sparse_regimes import controllers
 from sparse_regimes.errors import InputError
 from sparse_regimes.runs import checkpoint, past_run
 from sparse_regimes.runs.checkpoint import Checkpoints
-from sparse_regimes.runs.journal import Journal
 from sparse_regimes.runs.mesh import (
   described,
   make_mesh,
   place_state,
   state_shardings,
 )
-from sparse_regimes.training.optimizer import sgd
-
-
-@functools.cache
-def state_at(step):
-  state = tiny_state(TinyNet(), sgd(0.1), controllers.strategy1())
-  params = jax.tree.map(lambda x: x + 0.001 * step, state.params)
-  return state.replace(step=state.step + step, params=params)
 
 
 def template(num_devices=1, parameters="replicated"):
   state = state_at(0)
   mesh = make_mesh(16, num_devices)
   return described(state, state_shardings(state, mesh, parameters))
-
-
-def journal_at(epoch, accuracies):
-  journal = Journal(step=2 * epoch)
-  for e in range(1, epoch + 1):
-    journal.end_epoch(record(e, accuracies[e - 1]))
-  return journal
-
-
-def save_epochs(folder, accuracies, *, keep=1):
-  """One checkpoint an epoch of two steps: their numbers are 3, 6, 9, ..."""
-  with Checkpoints(folder, keep=keep) as checkpoints:
-    for epoch in range(1, len(accuracies) + 1):
-      checkpoints.save(state_at(2 * epoch), journal_at(epoch, accuracies))
 
 
 def assert_states_equal(state, expected):

@@ -608,3 +608,155 @@ def test_a_replaced_state_has_no_aliases():
     start(tx, controller).create(
       {"params": PARAMS}, tx=tx, controller=controller, rng=0
     )
+
+
+# --- What another reviewer found ---------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", [bool, jnp.float32, jnp.int32])
+@pytest.mark.parametrize("nobody", [-100, 255])
+def test_a_label_that_does_not_count_may_be_of_no_class(dtype, nobody):
+  labels = jnp.where(jnp.arange(32) < 5, jnp.arange(32), nobody)
+  batch = CLASSES | {"labels": labels, "mask": (labels < 5) & (labels >= 0)}
+  batch["mask"] = batch["mask"].astype(dtype)
+  right = {name: value[:5] for name, value in batch.items()}
+  del right["mask"]
+
+  def apply_fn(variables, images, keep_ratio, **_):
+    return (images @ variables["params"], jnp.ones(1)), {}
+
+  tx, controller = optax.sgd(0.1), controllers.constant()
+  variables = {"params": jax.random.normal(KEY, (6, 10))}
+  state = sr.TrainState.create(variables, tx=tx, controller=controller, rng=KEY)
+  # Op by op, too, where no compiler makes 0 of 0 times NaN.
+  for jit in (True, False):
+    step = sr.make_train_step(
+      apply_fn,
+      tx,
+      controller,
+      **({"donate_state": False} if jit else {}),
+      jit=jit,
+    )
+    _, metrics = step(state, batch)
+    assert metrics["loss"] == pytest.approx(step(state, right)[1]["loss"])
+    assert metrics["skipped"] == 0
+  evaluate = sr.make_eval_step(lambda *a, train: apply_fn(*a)[0])
+  chex.assert_trees_all_close(
+    evaluate(variables, batch, 1.0), evaluate(variables, right, 1.0), rtol=1e-6
+  )
+
+
+def test_whole_weights_are_weights():
+  state, _ = classifier()
+  evaluate = sr.make_eval_step(Net().apply)
+  weights = jnp.arange(32) % 4
+  whole = evaluate(state, CLASSES | {"mask": weights}, 1.0)
+  floats = evaluate(state, CLASSES | {"mask": weights.astype(jnp.float32)}, 1.0)
+  chex.assert_trees_all_close(whole, floats, rtol=1e-6)
+  assert whole["count"] == 48
+
+
+@pytest.mark.slow
+def test_arrays_that_are_not_on_the_mesh_in_force():
+  tx, controller = optax.sgd(0.1), controllers.constant(0.4)
+  _, wanted = sr.make_step(loss_fn, tx, controller)(
+    start(tx, controller), BATCH
+  )
+  state = start(tx, controller)
+  with jax.set_mesh(jax.make_mesh((4, 2), ("a", "b"))):
+    step = sr.make_step(loss_fn, tx, controller)
+    _, metrics = step(state, jax.tree.map(np.asarray, BATCH))
+  np.testing.assert_allclose(metrics["loss"], wanted["loss"], rtol=1e-6)
+
+
+def test_what_makers_hold_is_not_given_away():
+  tx = optax.inject_hyperparams(optax.sgd)(learning_rate=jnp.float32(0.1))
+  ratio = jnp.float32(0.5)
+  controller = controllers.constant(ratio)
+  for _ in range(2):
+    state, _ = sr.make_step(loss_fn, tx, controller)(
+      start(tx, controller), BATCH
+    )
+  assert state.controller_state.keep_ratio == ratio == 0.5
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("check_vma", [True, False])
+def test_a_loss_that_is_a_mean_over_one_of_two_axes(check_vma):
+  mesh = jax.make_mesh((4, 2), ("p", "q"), (AxisType.Auto,) * 2)
+
+  def partly_mean(params, model_state, batch, *, keep_ratio, rng):
+    loss, aux = loss_fn(params, {}, batch, keep_ratio=keep_ratio, rng=rng)
+    return jax.lax.pmean(loss, "p"), aux
+
+  tx, controller = optax.sgd(0.1), controllers.constant(0.5)
+  step = sr.make_step(
+    partly_mean, tx, controller, axis_name=("p", "q"), jit=False
+  )
+  here, split = PartitionSpec(), PartitionSpec(("p", "q"))
+  mapped = jax.shard_map(
+    step,
+    mesh=mesh,
+    in_specs=(here, split),
+    out_specs=here,
+    check_vma=check_vma,
+  )
+  found = jax.jit(mapped)(start(tx, controller), BATCH)[0].params
+  one = sr.make_step(loss_fn, tx, controller)(start(tx, controller), BATCH)
+  chex.assert_trees_all_close(found, one[0].params, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+  "stats", [(jnp.ones(()),), {}, None, {"a": {"b": jnp.ones(())}}, jnp.ones(())]
+)
+def test_stats_that_are_none_are_named(stats):
+  tx, controller = optax.sgd(0.1), controllers.constant()
+  variables = {"params": jnp.zeros((6, 10))}
+  state = sr.TrainState.create(variables, tx=tx, controller=controller, rng=KEY)
+  step = sr.make_train_step(
+    lambda v, x, r, **_: ((x @ v["params"], stats), {}), tx, controller
+  )
+  with pytest.raises(ValueError, match=r"return \(logits, stats\), of which"):
+    step(state, CLASSES)
+
+
+def test_more_budgets_than_sites_are_an_error():
+  tx, controller = optax.sgd(0.1), controllers.constant((0.1, 0.2, 0.3))
+  state = sr.TrainState.create(
+    init(Net(), X), tx=tx, controller=controller, rng=KEY
+  )
+
+  def first_alone(variables, images, keep_ratio, **arguments):
+    return Net().apply(variables, images, keep_ratio[0], **arguments)
+
+  with pytest.raises(ValueError, match=r"each of 1 sites, got shape \(3,\)"):
+    sr.make_train_step(first_alone, tx, controller)(state, CLASSES)
+
+
+def test_the_loss_is_float32_and_a_signal_may_be_called_state():
+  def half(params, model_state, batch, *, keep_ratio, rng):
+    loss = jnp.sum(params["a"]).astype(jnp.bfloat16)
+    return loss, {"signals": {"state": 1.0}}
+
+  tx, controller = optax.sgd(0.1), controllers.constant()
+  _, metrics = sr.make_step(half, tx, controller)(start(tx, controller), BATCH)
+  assert metrics["loss"].dtype == jnp.float32
+
+
+def test_a_controller_s_faults_are_named():
+  tx = optax.sgd(0.1)
+  controller = sr.Controller(lambda: {"budget": jnp.ones(())}, lambda s, **_: s)
+  with pytest.raises(ValueError, match="must have keep_ratio, the budget in"):
+    sr.make_step(loss_fn, tx, controller)(start(tx, controller), BATCH)
+
+  class Whole(flax.struct.PyTreeNode):
+    keep_ratio: jax.Array
+
+  controller = controllers.guarded(
+    lambda: Whole(1), lambda state, *, loss: Whole(0.5)
+  )
+  with pytest.raises(ValueError, match="got float32 for int32: give init"):
+    controller.update(controller.init(), loss=1.0)
+  with pytest.raises(ValueError, match=r"'stats' must be a scalar, got \(2,\)"):
+    many = controllers.strategy1(signal="stats")
+    many.update(many.init(), stats=jnp.ones(2))

@@ -7,9 +7,10 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 from jax.experimental.custom_partitioning import custom_partitioning
-from jax.sharding import AxisType, NamedSharding, PartitionSpec
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from sparse_regimes.masks.manual_axes import vary, varying_axes
 
@@ -90,8 +91,15 @@ def _by_row(
   """``search`` that is split over rows, and that ``vmap`` may map."""
 
   def partition(mesh: Any, arguments: Any, _: Any) -> Any:
-    spec = tuple(arguments[0].sharding.spec)[:num_lead]
-    rows = NamedSharding(mesh, PartitionSpec(*spec))
+    sharding = arguments[0].sharding
+    if not isinstance(sharding, NamedSharding):
+      # Arrays that have not been put on the mesh in force: JAX does not tell of
+      # which axes the split is made, so every device searches everything.
+      devices = sorted(sharding.device_set, key=lambda device: device.id)
+      mesh = Mesh(np.array(devices), ("devices",))
+      whole = NamedSharding(mesh, PartitionSpec())
+      return mesh, search, whole, (whole, whole)
+    rows = NamedSharding(mesh, PartitionSpec(*tuple(sharding.spec)[:num_lead]))
     return mesh, search, rows, (rows, rows)
 
   lead = " ".join(f"row{i}" for i in range(num_lead))
