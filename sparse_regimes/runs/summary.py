@@ -242,7 +242,7 @@ def describe_summary(summary: dict[str, Any], workdir: epath.Path) -> str:
     f"{_collapses(summary)}"
     f"  run folder    {workdir}: curves.png, metrics.jsonl, checkpoints\n"
     f"  its page      {workdir}/report.html\n"
-    f"  next          python -m sparse_regimes eval"
+    f"  next          python -m sparse_regimes.main --mode=eval"
     f" {shlex.quote(f'--workdir={workdir}')} --keep_ratios=1.0,0.5,0.2,0.1"
   )
 
