@@ -225,8 +225,8 @@ def make_train_step(
     ``nonzero/NAME``, that of each site that has a name.
 
   Example:
-    >>> from sparse_regimes import WideResNet, controllers
-    >>> model = WideResNet(depth=10, widen=1)
+    >>> from sparse_regimes import controllers, models
+    >>> model = models.ResidualMLP(width=8, depth=1)
     >>> tx, controller = optax.sgd(0.1), controllers.strategy1()
     >>> batch = {"images": jnp.ones((4, 8, 8, 3)), "labels": jnp.arange(4)}
     >>> state = TrainState.create(

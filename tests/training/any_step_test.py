@@ -757,6 +757,6 @@ def test_a_controller_s_faults_are_named():
   )
   with pytest.raises(ValueError, match="got float32 for int32: give init"):
     controller.update(controller.init(), loss=1.0)
+  many = controllers.strategy1(signal="stats")
   with pytest.raises(ValueError, match=r"'stats' must be a scalar, got \(2,\)"):
-    many = controllers.strategy1(signal="stats")
     many.update(many.init(), stats=jnp.ones(2))
