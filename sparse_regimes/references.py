@@ -1,11 +1,13 @@
 """``PATH.py:Name`` and ``package.module:Name``: objects from outside."""
 
+import contextlib
 import functools
 import hashlib
 import importlib
 import importlib.util
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -80,12 +82,28 @@ def _of_file(path: Path, digest: str) -> ModuleType:
   module = importlib.util.module_from_spec(spec)
   # Dataclasses look themselves up here.
   sys.modules[name] = module
-  sys.path.insert(0, os.fspath(path.parent))
   try:
-    spec.loader.exec_module(module)
+    with beside(path.parent):
+      spec.loader.exec_module(module)
   except BaseException:
     del sys.modules[name]
     raise
-  finally:
-    sys.path.remove(os.fspath(path.parent))
   return module
+
+
+@contextlib.contextmanager
+def beside(folder: Path) -> Iterator[None]:
+  """A file that is run may import the files of its folder, and no other's.
+
+  In another folder the same names are other files, so they are forgotten.
+  """
+  before = set(sys.modules)
+  sys.path.insert(0, os.fspath(folder))
+  try:
+    yield
+  finally:
+    sys.path.remove(os.fspath(folder))
+    for name in set(sys.modules) - before:
+      where = getattr(sys.modules[name], "__file__", None) or ""
+      if Path(where).parent == folder:
+        del sys.modules[name]

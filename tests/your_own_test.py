@@ -13,6 +13,7 @@ from running import ROOT, TINY_RUN, records_of, run, start
 
 from sparse_regimes.data.dataset import check_dataset
 from sparse_regimes.main import main
+from sparse_regimes.references import resolve
 
 CODE = '''
 import jax.numpy as jnp
@@ -199,3 +200,13 @@ def test_the_page_s_examples_are_what_a_run_takes():
   )[0]
   assert logits.shape == (2, 2)
   assert stats.shape == (1,)
+
+
+def test_two_folders_may_have_neighbours_of_one_name(tmp_path):
+  for folder in ("a", "b"):
+    (tmp_path / folder).mkdir()
+    (tmp_path / folder / "neighbour.py").write_text(f"WHERE = '{folder}'\n")
+    (tmp_path / folder / "mine.py").write_text("from neighbour import WHERE\n")
+  for folder in ("a", "b"):
+    reference = f"{tmp_path}/{folder}/mine.py:WHERE"
+    assert resolve(reference, "model.name") == folder

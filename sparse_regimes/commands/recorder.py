@@ -43,7 +43,6 @@ class Recorder:
 
   def __init__(self, run: OpenRun):
     self._run = run
-    self._stack = contextlib.ExitStack()
     self._drawn = time.monotonic()
     self.pace = Pace(
       batch_size=run.config.train.batch_size,
@@ -60,28 +59,31 @@ class Recorder:
         run.workdir / ENVIRONMENT_FILE,
         json.dumps(command | summary.environment(), indent=2) + "\n",
       )
-    self._writer = self._stack.enter_context(
-      MetricWriter(
-        run.workdir,
-        run.journal.records,
-        config=flatten(run.config),
-        backends=makers_of(run.config.log.backends),
+    with contextlib.ExitStack() as stack:
+      self._writer = stack.enter_context(
+        MetricWriter(
+          run.workdir,
+          run.journal.records,
+          config=flatten(run.config),
+          backends=makers_of(run.config.log.backends),
+        )
       )
-    )
-    self.progress = self._stack.enter_context(
-      Progress(
-        epochs=run.epochs,
-        steps_per_epoch=run.steps_per_epoch,
-        pace=self.pace,
-        log=run.log,
-        describe_cost=functools.partial(
-          summary.describe_cost,
+      self.progress = stack.enter_context(
+        Progress(
           epochs=run.epochs,
           steps_per_epoch=run.steps_per_epoch,
-        ),
-        first_step=run.journal.step,
+          pace=self.pace,
+          log=run.log,
+          describe_cost=functools.partial(
+            summary.describe_cost,
+            epochs=run.epochs,
+            steps_per_epoch=run.steps_per_epoch,
+          ),
+          first_step=run.journal.step,
+        )
       )
-    )
+      # Until here whatever was opened is closed if the next cannot be.
+      self._stack = stack.pop_all()
     return self
 
   def __exit__(

@@ -100,14 +100,12 @@ def folder(data_dir: str | os.PathLike[str] | None = None) -> Path:
 
 
 def whereabouts(data_dir: str | os.PathLike[str] | None = None) -> str:
-  """Where :func:`load` would begin, without reading it."""
+  """What :func:`load` would find, read and verified, or how it would fetch."""
   directory = folder(data_dir)
-  for way in (*STORED, *ON_DISK):
-    try:
-      way.obtain(directory, CIFAR10, lambda _: None)
-    except (UnavailableError, OSError):
-      continue
-    return f"{way.name} in {directory}"
+  on_disk = (*STORED, *ON_DISK)
+  batches = _first(on_disk, directory, CIFAR10, lambda _: None, {})
+  if batches is not None:
+    return batches.source
   ways = " or ".join(way.name for way in REMOTE)
   return f"not in {directory}: a run would fetch it ({ways})"
 

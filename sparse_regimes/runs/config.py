@@ -3,7 +3,6 @@
 import ast
 import json
 import runpy
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from sparse_regimes.errors import (
   in_range,
   one_of,
 )
-from sparse_regimes.references import is_reference
+from sparse_regimes.references import beside, is_reference
 from sparse_regimes.runs import factory, makers
 from sparse_regimes.runs.mesh import PARAMETERS
 
@@ -317,19 +316,9 @@ def _read(path: str) -> Mapping[str, Any]:
 
 def _run(file: epath.Path, argument: str) -> Any:
   """What ``get_config`` returns; its file may import the files beside it."""
-  folder = str(Path(file).absolute().parent)
-  before = set(sys.modules)
-  sys.path.insert(0, folder)
-  try:
+  with beside(Path(file).absolute().parent):
     get_config = runpy.run_path(str(file))["get_config"]
     return get_config(argument) if argument else get_config()
-  finally:
-    sys.path.remove(folder)
-    # In another folder the same names are other files.
-    for name in set(sys.modules) - before:
-      where = getattr(sys.modules[name], "__file__", None) or ""
-      if Path(where).parent == Path(folder):
-        del sys.modules[name]
 
 
 def _default(config: ConfigDict, field: str) -> Any:
