@@ -49,8 +49,10 @@ def main() -> None:
   )
   rng = np.random.default_rng(0)
   batches = make_batches(
-    rng.integers(0, 256, (args.images, 32, 32, 3), np.uint8),
-    rng.integers(0, 10, args.images).astype(np.int32),
+    {
+      "images": rng.integers(0, 256, (args.images, 32, 32, 3), np.uint8),
+      "labels": rng.integers(0, 10, args.images).astype(np.int32),
+    },
     args.batch_size,
     make_mesh(args.batch_size, num_devices=1),
   )

@@ -1,7 +1,8 @@
 """The one exception a user's mistake becomes, and the checks that raise."""
 
+import contextlib
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import jax
@@ -85,3 +86,18 @@ def in_range(
   else:
     takes = f"in [{low}, {high}{')' if below else ']'}"
   raise ValueError(f"{name} must be {takes}, got {value}")
+
+
+@contextlib.contextmanager
+def section_of(section: str) -> Iterator[None]:
+  """Turns "keep_min must be ..." into an error about section.keep_min.
+
+  Args:
+    section: of the config.
+  """
+  try:
+    yield
+  except InputError:
+    raise
+  except ValueError as error:
+    raise InputError(f"{section}.{error}") from error

@@ -5,10 +5,10 @@ import math
 import numpy as np
 
 from sparse_regimes.runs.journal import (
-  DETAIL_NAMES,
   RECORD_NAMES,
   SITE_NAMES,
   Journal,
+  detail_names,
 )
 
 ARITHMETIC = (100, {"first": 40, "second": 20})
@@ -28,7 +28,7 @@ def metrics(keep_ratios, *, skipped=0.0, loss=1.0, collapsed=0.0):
 
 def record(epoch, accuracy):
   """What is measured in an epoch."""
-  numbers = dict.fromkeys((*RECORD_NAMES, *DETAIL_NAMES), 0.25)
+  numbers = dict.fromkeys((*RECORD_NAMES, *detail_names()), 0.25)
   return (
     numbers
     | {name: [0.5, 0.1] for name in SITE_NAMES}

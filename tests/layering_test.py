@@ -9,7 +9,7 @@ import pytest
 
 PACKAGE = Path(__file__).parent.parent / "sparse_regimes"
 
-# A Flax project imports the first six rows, which know no disk and no config.
+# A Flax project imports the first seven rows, which know no disk and no config.
 ROWS = [
   ["errors"],
   ["files", "tree", "references"],
@@ -17,6 +17,7 @@ ROWS = [
   ["layers", "nnx"],
   ["training"],
   ["models", "analysis"],
+  ["tasks"],
   ["runs"],
   ["reports"],
   ["commands"],

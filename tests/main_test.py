@@ -47,7 +47,9 @@ def test_a_run_writes_what_is_promised(run):
   assert list(workdir.glob("events.out.tfevents.*"))
   assert not [p.name for p in workdir.iterdir() if p.name.endswith(".tmp")]
   assert json.loads((workdir / "config.json").read_text())["train"] == {
+    "accumulate": 1,
     "batch_size": 320,
+    "ema_decay": 0.0,
     "epochs": 3,
     "num_devices": 0,
     "on_nonfinite": "stop",

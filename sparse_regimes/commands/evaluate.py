@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from etils import epath
 from ml_collections import ConfigDict
 
-from sparse_regimes.analysis.budget_sweep import make_sweep_step, sweep
 from sparse_regimes.errors import InputError, in_range
 from sparse_regimes.files import write
 from sparse_regimes.masks.sites import check_sites
@@ -18,6 +17,8 @@ from sparse_regimes.runs.mesh import make_mesh
 from sparse_regimes.runs.pace import format_seconds
 from sparse_regimes.runs.past_run import load_config, load_run
 from sparse_regimes.runs.tables import write_sweep
+from sparse_regimes.tasks import length
+from sparse_regimes.training.averaging import averaged
 
 # Seconds from which a person wants to know how many are left.
 _LONG = 10.0
@@ -127,34 +128,42 @@ def _sweep_run(
   log: Callable[[str], None],
 ) -> list[dict]:
   run = load_run(workdir, config, which, log)
-  data, journal = run.data, run.journal
-  _, site_multiply_adds = factory.multiply_adds(run.parts.model, data)
+  task, journal, state = run.task, run.journal, run.state
+  if config.eval.parameters == "ema":
+    try:
+      state = averaged(state)
+    except ValueError as error:
+      raise InputError(f"eval.parameters ema: {error} in {workdir}") from error
+  model = run.parts.model
+  _, site_multiply_adds = factory.multiply_adds(model, task.inputs)
   for ratio in keep_ratios:
     try:
       check_sites(ratio, len(site_multiply_adds))
     except ValueError as error:
       raise InputError(f"--keep_ratios: {error}") from error
   epoch = len(journal.records)
-  batches = make_batches(
-    data.test_images,
-    data.test_labels,
-    config.eval.batch_size,
-    make_mesh(config.eval.batch_size, num_devices=1),
-  )
+  mesh = make_mesh(config.eval.batch_size, num_devices=1)
+  sets = {
+    name: make_batches(examples, config.eval.batch_size, mesh)
+    for name, examples in task.evaluation_sets.items()
+    if name != "train"
+  }
+  num_examples = length(task.evaluation_sets["test"])
   log(
     f"{workdir}, {which} checkpoint (epoch {epoch}),"
-    f" {len(data.test_labels):,} test images of {config.data.name}"
+    f" {num_examples:,} test {task.unit} of {config.data.name}"
   )
   log("keep ratio  accuracy    loss  nonzero  calibration error")
 
   started = time.monotonic()
+  num_rows = len(keep_ratios) * len(sets)
   num_done = 0
 
   def log_row(row: dict) -> None:
     nonlocal num_done
     num_done += 1
     left = (time.monotonic() - started) / num_done
-    left *= len(keep_ratios) - num_done
+    left *= num_rows - num_done
     log(
       f"{row['keep_ratio']:>10.4g}  {row['accuracy']:>8.4f}"
       f"  {row['loss']:>6.4f}  {row['nonzero']:>7.4f}"
@@ -162,9 +171,11 @@ def _sweep_run(
       + (f"  {format_seconds(left)} left" if left > _LONG else "")
     )
 
-  apply_fn = run.parts.model.apply
-  sweep_step = make_sweep_step(apply_fn, preprocess=data.preprocess)
-  rows = sweep(sweep_step, run.state, batches, keep_ratios, log_row)
+  rows = task.sweep(model, state, sets.pop("test"), keep_ratios, log_row)
+  others = {}
+  for name, batches in sets.items():
+    log(f"{name}, {length(task.evaluation_sets[name]):,} {task.unit}")
+    others[name] = task.sweep(model, state, batches, keep_ratios, log_row)
   write_sweep(
     workdir,
     {
@@ -173,9 +184,11 @@ def _sweep_run(
       "epoch": epoch,
       "step": journal.step,
       "data": config.data.name,
-      "num_examples": len(data.test_labels),
+      "parameters": config.eval.parameters,
+      "num_examples": num_examples,
       "sites": [*site_multiply_adds],
       "rows": rows,
     },
+    others,
   )
   return rows

@@ -15,7 +15,6 @@ from typing import Any
 import jax
 from etils import epath
 
-from sparse_regimes.analysis.network import measure_state
 from sparse_regimes.errors import InputError
 from sparse_regimes.masks.activations import flat_part
 from sparse_regimes.reports.run_page import write_report
@@ -33,6 +32,7 @@ from sparse_regimes.runs.tables import (
   read_measures,
   write_measures,
 )
+from sparse_regimes.runs.workdir import stored_constants
 
 # What measures depend on, and how it is given.
 _ARGUMENTS = {
@@ -112,8 +112,8 @@ def measure_run(
   content["hessian_samples"] = hessian_samples
   begun_anew = not config.train.start_from
   left = [e for e in (*[0] * begun_anew, *kept) if e not in rows]
-  data = factory.make_data(config, log)
-  parts, template = describe_run(workdir, config, data)
+  task = factory.make_task(config, log, stored_constants(workdir))
+  parts, template = describe_run(workdir, config, task)
   # A model from outside may not say where its activation is flat.
   flat = None
   if "activation" in config.model:
@@ -128,18 +128,17 @@ def measure_run(
         continue
       record = journal.records[-1]
     else:
-      state = factory.make_state(config, parts, data.train_images.shape[1:])
+      state = factory.make_state(config, parts, task.inputs, task)
       keep_ratio = float(state.controller_state.keep_ratio)
       record = {"epoch": 0, "step": 0, "keep_ratio": keep_ratio}
     last = epoch == config.train.epochs
     names = ("epoch", "step", "keep_ratio", "test_dense_accuracy")
     # By default an accelerator multiplies float32 in fewer bits.
     with jax.default_matmul_precision("highest"), _of_model():
-      measured = measure_state(
+      measured = task.measure(
         parts.model,
         state,
-        data,
-        num_images=num_images,
+        num_examples=num_images,
         flat=flat,
         hessian_samples=hessian_samples if last else 0,
       )

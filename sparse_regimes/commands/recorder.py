@@ -21,12 +21,13 @@ from sparse_regimes.reports import figures
 from sparse_regimes.reports.run_page import ENVIRONMENT_FILE, write_report
 from sparse_regimes.runs import processes, summary
 from sparse_regimes.runs.config import flatten
-from sparse_regimes.runs.journal import RECORD_NAMES, Journal, Record, finite
+from sparse_regimes.runs.journal import Journal, Record, finite, record_names
 from sparse_regimes.runs.loggers import makers_of, of_sites
 from sparse_regimes.runs.opened import OpenRun
 from sparse_regimes.runs.pace import Pace
 from sparse_regimes.runs.trace import Trace
 from sparse_regimes.runs.writers import MetricWriter, Progress, write_records
+from sparse_regimes.tasks import length
 from sparse_regimes.training.optimizer import learning_rate_of
 from sparse_regimes.training.state import TrainState
 
@@ -46,7 +47,7 @@ class Recorder:
     self._drawn = time.monotonic()
     self.pace = Pace(
       batch_size=run.config.train.batch_size,
-      num_test_images=len(run.data.test_labels) + run.num_seen,
+      num_evaluated=sum(map(length, run.task.evaluation_sets.values())),
     )
 
   def __enter__(self) -> Self:
@@ -80,6 +81,7 @@ class Recorder:
             steps_per_epoch=run.steps_per_epoch,
           ),
           first_step=run.journal.step,
+          metric=run.journal.metric,
         )
       )
       # Until here whatever was opened is closed if the next cannot be.
@@ -110,13 +112,16 @@ class Recorder:
       trained: whether it trained in this process, so that its pace is known.
     """
     run, journal = self._run, self._run.journal
+    rate = learning_rate(
+      run.parts.schedule, run.state, journal, run.config.train.accumulate
+    )
     record = measured | {
       "epoch": epoch,
       "step": journal.step,
-      "learning_rate": learning_rate(run.parts.schedule, run.state, journal),
+      "learning_rate": rate,
       **controller_record(run.state),
       "train_loss": journal.mean("loss"),
-      "train_accuracy": journal.mean("accuracy"),
+      f"train_{journal.metric}": journal.mean(journal.metric),
       "train_nonzero": journal.mean("nonzero"),
       "images_per_second": self.pace.images_per_second if trained else None,
     }
@@ -186,14 +191,15 @@ def controller_record(state: TrainState) -> Record:
 
 
 def learning_rate(
-  schedule: optax.Schedule, state: TrainState, journal: Journal
+  schedule: optax.Schedule, state: TrainState, journal: Journal, accumulate: int
 ) -> float:
   """The rate of the last step."""
   used = learning_rate_of(state.opt_state)
   if used is not None:
     return used
   # A step that was skipped is none to the schedule.
-  return float(schedule(max(0, journal.step - journal.skipped - 1)))
+  last = max(0, journal.step - journal.skipped - 1)
+  return float(schedule(last // accumulate * accumulate))
 
 
 def unfinished_record(journal: Journal, epoch: int) -> Record:
@@ -202,10 +208,11 @@ def unfinished_record(journal: Journal, epoch: int) -> Record:
     "epoch": epoch,
     "step": journal.step,
     "keep_ratio": journal.budget.last,
-    "train_accuracy": journal.mean("accuracy"),
+    f"train_{journal.metric}": journal.mean(journal.metric),
     "train_nonzero": journal.mean("nonzero"),
   }
-  return finite({name: known.get(name) for name in RECORD_NAMES})
+  names = record_names(journal.metric)
+  return finite({name: known.get(name) for name in names})
 
 
 def _draw_curves(run: OpenRun) -> None:

@@ -21,6 +21,7 @@ from sparse_regimes.runs.opened import (
   open_run,
 )
 from sparse_regimes.runs.stopping import Stopped, StopSignals
+from sparse_regimes.training.averaging import EMA, averaged
 
 
 class NotFinite(Exception):  # noqa: N818  # says what it is
@@ -55,11 +56,12 @@ def train(
       return finish(run)
     for line in summary.describe_setup(
       config,
-      run.data,
+      run.task,
       run.state,
       run.mesh,
       steps_per_epoch=run.steps_per_epoch,
       steps_per_call=run.steps_per_call,
+      is_streamed=run.is_streamed,
     ):
       log(line)
     programs = compile_programs(run)
@@ -69,7 +71,7 @@ def train(
       stop.check()
       for epoch in range(len(run.journal.records) + 1, run.epochs + 1):
         trained = train_one_epoch(run, programs, recorder, epoch)
-        measured = evaluate_both_budgets(run, programs, recorder)
+        measured = evaluate_all(run, programs, recorder)
         recorder.epoch(epoch, measured, trained=trained)
         is_last = epoch == run.epochs
         run.pauses.end_epoch(run.state, is_last=is_last)
@@ -88,7 +90,7 @@ def train_one_epoch(
   indices = epoch_indices(
     run.config.seed,
     epoch - 1,
-    len(run.data.train_labels),
+    run.task.num_train,
     run.config.train.batch_size,
   )
 
@@ -99,7 +101,7 @@ def train_one_epoch(
 
   try:
     run.state = train_epoch(
-      programs.train_call,
+      programs.feed,
       run.state,
       indices[made:],
       run.steps_per_call,
@@ -113,27 +115,42 @@ def train_one_epoch(
   return made < run.steps_per_epoch
 
 
-def evaluate_both_budgets(
+def evaluate_all(
   run: OpenRun, programs: Programs, recorder: Recorder
 ) -> Record:
-  """Evaluates at the budget in force, and dense."""
+  """Evaluates every set at the budget in force, and dense.
+
+  With a moving average of the parameters, the test set with that, too.
+  """
   started = time.monotonic()
   keep_ratio = run.state.controller_state.keep_ratio
   run.journal.budget.see(run.journal.step + 1, float(np.mean(keep_ratio)))
+  jobs = [(name, name, run.state) for name in programs.eval_batches]
+  if run.config.train.ema_decay:
+    jobs.append((EMA, "test", averaged(run.state)))
   try:
     measured = {
-      f"{split}_{budget}_{name}": value
-      for split, batches in programs.eval_batches.items()
+      f"{name}_{budget}_{number}": value
+      for name, batches, state in jobs
       for budget, ratio in (("sparse", keep_ratio), ("dense", 1.0))
-      for name, value in evaluate(
-        programs.eval_step, run.state, batches, ratio, run.pauses.give_up
+      for number, value in evaluate(
+        programs.eval_step,
+        state,
+        programs.eval_batches[batches],
+        ratio,
+        run.pauses.give_up,
       ).items()
     }
   except Stopped:
     run.pauses.save(run.state, stopping=True)
     raise
   recorder.pace.seconds_per_evaluation = time.monotonic() - started
-  return measured
+  # Of training examples the share that is nonzero is known from the steps.
+  return {
+    name: value
+    for name, value in measured.items()
+    if name not in ("train_sparse_nonzero", "train_dense_nonzero")
+  }
 
 
 def stop_if_not_finite(

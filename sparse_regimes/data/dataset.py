@@ -1,7 +1,7 @@
 """Labelled images in host memory, their order in an epoch, their scaling."""
 
 import dataclasses
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -42,16 +42,18 @@ class Normalize:
     return (images.astype(jnp.float32) / 255.0 - mean) / std
 
   @classmethod
-  def of(cls, images: np.ndarray) -> "Normalize":
+  def of(cls, images: Any) -> "Normalize":
     """With the statistics of these images, uint8 ``[n, h, w, c]``.
 
-    A channel that is the same everywhere is only shifted.
+    A channel that is the same everywhere is only shifted. Images that are read
+    when they are wanted are read once.
     """
-    counts = [
-      np.bincount(images[..., c].ravel(), minlength=256)
-      for c in range(images.shape[-1])
-    ]
-    shares = np.array(counts) / counts[0].sum()
+    chunks = images.chunks() if hasattr(images, "chunks") else [images]
+    counts = np.zeros((images.shape[-1], 256), np.int64)
+    for chunk in chunks:
+      for c in range(len(counts)):
+        counts[c] += np.bincount(chunk[..., c].ravel(), minlength=256)
+    shares = counts / counts[0].sum()
     values = np.arange(256) / 255
     mean = shares @ values
     std = np.sqrt(np.maximum(shares @ values**2 - mean**2, 0))
@@ -67,18 +69,18 @@ class Dataset(NamedTuple):
   """A train and a test split as NumPy arrays.
 
   Attributes:
-    train_images: uint8 ``[n, h, w, c]``.
+    train_images: uint8 ``[n, h, w, c]``, or what is indexed as that is.
     train_labels: int32 ``[n]``, in ``[0, num_classes)``.
-    test_images: uint8 ``[m, h, w, c]``.
+    test_images: uint8 ``[m, h, w, c]``, alike.
     test_labels: int32 ``[m]``.
     num_classes: the number of classes.
     source: where the bytes came from, for people to read.
     normalize: scales its images; None: by what the training split has.
   """
 
-  train_images: np.ndarray
+  train_images: Any
   train_labels: np.ndarray
-  test_images: np.ndarray
+  test_images: Any
   test_labels: np.ndarray
   num_classes: int
   source: str
@@ -103,13 +105,14 @@ def check_dataset(data: Dataset, field: str) -> None:
     ("train", data.train_images, data.train_labels),
     ("test", data.test_images, data.test_labels),
   ):
-    if np.ndim(images) != 4 or images.dtype != np.uint8:
+    dtype = getattr(images, "dtype", type(images).__name__)
+    shape = getattr(images, "shape", ())
+    if len(shape) != 4 or dtype != np.uint8:
       raise ValueError(
-        f"{field}: {split}_images must be uint8 [n, h, w, c], got"
-        f" {getattr(images, 'dtype', type(images).__name__)}"
-        f" {np.shape(images)}"
+        f"{field}: {split}_images must be uint8 [n, h, w, c], got {dtype}"
+        f" {shape}"
       )
-    if images.shape[1:] != data.train_images.shape[1:] or not len(images):
+    if shape[1:] != data.train_images.shape[1:] or not len(images):
       raise ValueError(
         f"{field}: both splits must have images, of one shape, got"
         f" {data.train_images.shape} and {data.test_images.shape}"

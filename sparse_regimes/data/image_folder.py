@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from sparse_regimes.data.dataset import Dataset
+from sparse_regimes.data.streaming import LazyImages
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif")
 # The second split goes by any of these names.
@@ -20,7 +21,7 @@ def load(path: Path, *, image_size: int = 0) -> Dataset:
   Classes are numbered in the order of their names. Images are grey if all are,
   and else have three channels; transparency is dropped. Their order is one that
   nothing but their number decides, so that the first of a split are of all
-  classes.
+  classes. Of a file no more than its head is read before it is wanted.
 
   Args:
     path: the folder; its second split may be called ``val`` or ``validation``.
@@ -42,7 +43,7 @@ def load(path: Path, *, image_size: int = 0) -> Dataset:
   classes = sorted(p.name for p in train.iterdir() if p.is_dir())
   files = [list(_files(split, classes)) for split in (train, test)]
   is_grey = all(mode in _GREY for mode in map(_mode, _paths(files)))
-  splits = [_read(split, is_grey, image_size) for split in files]
+  splits = [_split(split, is_grey, image_size) for split in files]
   (train_images, train_labels), (test_images, test_labels) = splits
   return Dataset(
     train_images,
@@ -83,30 +84,41 @@ def _opened(path: Path) -> Any:
     raise ValueError(f"{path} is no image") from error
 
 
-def _read(
+def _split(
   files: list[tuple[Path, int]], is_grey: bool, image_size: int
-) -> tuple[np.ndarray, np.ndarray]:
+) -> tuple[LazyImages, np.ndarray]:
+  """Images that are read when they are wanted, and their labels."""
   order = np.random.default_rng(len(files)).permutation(len(files))
-  images: list[np.ndarray] = []
-  for path, _ in (files[i] for i in order):
-    with _opened(path) as image:
-      pixels = np.asarray(
-        _scaled(image, image_size).convert("L" if is_grey else "RGB")
-      )
-    if images and pixels.shape[:2] != images[0].shape[:2]:
-      first = files[order[0]][0]
+  first = files[order[0]][0]
+  size = _size_of(first, image_size)
+  for path, _ in files:
+    if (other := _size_of(path, image_size)) != size:
       raise ValueError(
-        f"{first} is {_size(images[0])} and {path} {_size(pixels)};"
+        f"{first} is {_times(size)} and {path} {_times(other)};"
         " data.image_size brings all to one size"
       )
-    images.append(pixels)
+
+  def read(number: int) -> np.ndarray:
+    with _opened(files[number][0]) as image:
+      scaled = _scaled(image, image_size).convert("L" if is_grey else "RGB")
+      return np.asarray(scaled).reshape(shape)
+
+  width, height = size
+  shape = (height, width, 1 if is_grey else 3)
   labels = np.array([files[i][1] for i in order], np.int32)
-  stacked = np.stack(images)
-  return stacked[..., None] if is_grey else stacked, labels
+  return LazyImages(read, order, shape), labels
 
 
-def _size(pixels: np.ndarray) -> str:
-  return f"{pixels.shape[1]} x {pixels.shape[0]}"
+def _size_of(path: Path, image_size: int) -> tuple[int, int]:
+  """Width and height, of which the file's first bytes tell."""
+  if image_size:
+    return image_size, image_size
+  with _opened(path) as image:
+    return image.size
+
+
+def _times(size: tuple[int, int]) -> str:
+  return f"{size[0]} x {size[1]}"
 
 
 def _scaled(image: Any, size: int) -> Any:

@@ -7,6 +7,7 @@ import numpy as np
 
 from sparse_regimes.data import tfds
 from sparse_regimes.data.dataset import Dataset
+from sparse_regimes.data.streaming import LazyImages
 
 _TEST = ("test", "validation")
 
@@ -42,8 +43,8 @@ def load(name: str, data_dir: Path) -> Dataset:
         f" be train and test: tfds:{name}:train[:80%],train[80%:]"
       )
     test_rule = there[0]
-  train_images, train_labels = _arrays(builder, train_rule)
-  test_images, test_labels = _arrays(builder, test_rule)
+  train_images, train_labels = _split(builder, train_rule)
+  test_images, test_labels = _split(builder, test_rule)
   return Dataset(
     train_images,
     train_labels,
@@ -75,9 +76,38 @@ def _builder(name: str, data_dir: Path) -> Any:
   return builder
 
 
-def _arrays(builder: Any, rule: str) -> tuple[np.ndarray, np.ndarray]:
+def _split(builder: Any, rule: str) -> tuple[Any, np.ndarray]:
+  """Images and labels of a split.
+
+  Files of array records can be read in any order, so their images are read when
+  they are wanted; the labels are read at once, without the pixels.
+  """
+  if builder.info.file_format.value != "array_record":
+    return _arrays(tfds.examples(builder, rule), rule)
+  from tensorflow_datasets import decode
+
+  plain = builder.as_data_source(
+    rule, decoders={"image": decode.SkipDecoding()}
+  )
+  labels = np.array([int(example["label"]) for example in plain], np.int32)
+  source = builder.as_data_source(rule)
+  first = np.asarray(source[0]["image"]) if len(source) else np.zeros((0, 0, 0))
+
+  def read(number: int) -> np.ndarray:
+    image = np.asarray(source[number]["image"])
+    if image.shape != first.shape:
+      raise ValueError(
+        f"its images must have one shape, got {first.shape} and {image.shape}"
+        f" in {rule!r}"
+      )
+    return image
+
+  return LazyImages(read, np.arange(len(labels)), first.shape), labels
+
+
+def _arrays(examples: Any, rule: str) -> tuple[np.ndarray, np.ndarray]:
   images, labels = [], []
-  for example in tfds.examples(builder, rule):
+  for example in examples:
     images.append(np.asarray(example["image"]))
     labels.append(int(example["label"]))
   shapes = {image.shape for image in images}

@@ -17,7 +17,7 @@ from sparse_regimes.reports.pictures import (
   colormaps,
   plain,
 )
-from sparse_regimes.runs.journal import Record
+from sparse_regimes.runs.journal import Record, metric_of
 from sparse_regimes.runs.trace import Trace
 
 # Told apart without colour, too: on grey paper the dashes are left.
@@ -50,30 +50,41 @@ _SWEEPS: tuple[dict[str, Any], ...] = (
   {"color": "#4a9ec4", "linestyle": (0, (1, 2)), "marker": "X"},
   {"color": "#777777", "linestyle": (0, (3, 3)), "marker": "*"},
 )
+# Panels of what lies between 0 and 1.
+_SHARES = ("accuracy", "keep ratio", "nonzero fraction")
 _COLLAPSE: dict[str, Any] = {"color": "#d1495b", "alpha": 0.18, "lw": 0}
 # More marks than this are a band, not marks; they are finer above a few.
 MOST_MARKS = 2000
 _FEW_MARKS = 150
 
 
-CURVES: dict[str, dict[str, dict[str, Any]]] = {
-  "Loss (nats)": {
-    "train_loss": _TRAIN,
-    "test_sparse_loss": _SPARSE,
-    "test_dense_loss": _DENSE,
-  },
-  "Accuracy": {
-    "train_accuracy": _TRAIN,
-    "test_sparse_accuracy": _SPARSE,
-    "test_dense_accuracy": _DENSE,
-  },
-  "Keep ratio": {},
-  "Nonzero fraction": {
-    "train_nonzero": _TRAIN,
-    "test_sparse_nonzero": _SPARSE,
-    "test_dense_nonzero": _DENSE,
-  },
-}
+LOSS, KEEP_RATIO = "Loss (nats)", "Keep ratio"
+
+
+def curve_panels(
+  metric: str = "accuracy",
+) -> dict[str, dict[str, dict[str, Any]]]:
+  """What :func:`curves` draws: panels by title, lines by their number's name.
+
+  Args:
+    metric: of the run's task.
+  """
+
+  def lines(name: str) -> dict[str, dict[str, Any]]:
+    return {
+      f"train_{name}": _TRAIN,
+      f"test_sparse_{name}": _SPARSE,
+      f"test_dense_{name}": _DENSE,
+    }
+
+  return {
+    LOSS: lines("loss"),
+    metric.capitalize(): lines(metric),
+    KEEP_RATIO: {},
+    "Nonzero fraction": lines("nonzero"),
+  }
+
+
 SWEEP = {
   "Accuracy": "accuracy",
   "Loss (nats)": "loss",
@@ -102,28 +113,31 @@ SWEEP_SITES = {
 
 @plain
 def curves(
-  records: Sequence[Record], trace: Trace, titles: Sequence[str] = tuple(CURVES)
+  records: Sequence[Record], trace: Trace, titles: Sequence[str] = ()
 ) -> Figure:
-  """Loss, accuracy, keep ratio and nonzero fraction over epochs.
+  """Loss, the task's metric, keep ratio and nonzero fraction over epochs.
 
   Resets are marked on the keep ratio, collapses shaded everywhere.
 
   Args:
     records: of the run, at least one.
     trace: of the run.
-    titles: of the panels, in two columns.
+    titles: of :func:`curve_panels`, in two columns; by default all.
   """
+  metric = metric_of(records[0])
+  wanted = curve_panels(metric)
+  titles = titles or tuple(wanted)
   figure, axes = panels(len(titles), sharex=True)
   marker = "o" if len(records) <= 40 else None
   for ax, title in zip(axes, titles, strict=True):
-    for name, style in CURVES[title].items():
+    for name, style in wanted[title].items():
       _plot(ax, records, name, marker=marker, **style)
     ax.set_title(title, fontsize=12)
-    if title == "Keep ratio":
+    if title == KEEP_RATIO:
       _plot_budget(ax, records, trace)
     else:
       ax.legend(fontsize=9, loc="best", framealpha=0.7)
-    if title != "Loss (nats)":
+    if title != LOSS and title.lower() in _SHARES:
       ax.set_ylim(0, 1.03)
     _shade_collapses(ax, records, trace)
   for ax in axes[-2:]:
@@ -132,36 +146,45 @@ def curves(
 
 
 @plain
-def accuracies(records: Sequence[Record], trace: Trace) -> Figure:
-  """Accuracy on training and test images, dense and at the budget in force."""
+def both_splits(records: Sequence[Record], trace: Trace) -> Figure:
+  """The metric on training and test examples, dense and at the budget."""
   figure, (ax,) = panels(1)
+  metric = metric_of(records[0])
   for budget, style in _BUDGETS.items():
     for split, width in (("train", 2.6), ("test", 1.2)):
       label = f"{split}, {_KEPT[budget]}"
-      field = f"{split}_{budget}_accuracy"
+      field = f"{split}_{budget}_{metric}"
       _plot(
         ax,
         _merged(records, trace),
         field,
         **style | {"lw": width, "label": label},
       )
-  ax.set_title("Accuracy on training and test images", fontsize=12)
-  ax.set_ylim(0, 1.03)
+  ax.set_title(f"{metric.capitalize()}, training and test", fontsize=12)
+  if metric in _SHARES:
+    ax.set_ylim(0, 1.03)
   _finish_over_epochs(ax, records, trace)
   return figure
 
 
 @plain
 def generalisation_gap(records: Sequence[Record], trace: Trace) -> Figure:
-  """Training minus test accuracy, dense and at the budget in force."""
+  """Training minus test, dense and at the budget in force."""
   figure, (ax,) = panels(1)
+  metric = metric_of(records[0])
   for budget, style in _BUDGETS.items():
     gaps = [
-      measured | {"gap": _minus(measured, f"train_{budget}", f"test_{budget}")}
+      measured
+      | {
+        "gap": _minus(
+          measured[f"train_{budget}_{metric}"],
+          measured[f"test_{budget}_{metric}"],
+        )
+      }
       for measured in _merged(records, trace)
     ]
     _plot(ax, gaps, "gap", **style | {"label": _KEPT[budget]})
-  ax.set_title("Training minus test accuracy", fontsize=12)
+  ax.set_title(f"Training minus test {metric}", fontsize=12)
   _finish_over_epochs(ax, records, trace)
   return figure
 
@@ -366,6 +389,5 @@ def _epochs_a_step(records: Sequence[Record]) -> float:
   return records[-1]["epoch"] / max(1, records[-1]["step"])
 
 
-def _minus(details: Record, a: str, b: str) -> float | None:
-  values = details[f"{a}_accuracy"], details[f"{b}_accuracy"]
-  return None if None in values else values[0] - values[1]
+def _minus(a: float | None, b: float | None) -> float | None:
+  return None if a is None or b is None else a - b

@@ -1,7 +1,7 @@
 """``report.html``: one run on one page, from the files in its folder."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from etils import epath
@@ -25,7 +25,12 @@ from sparse_regimes.reports.words import (
   share,
 )
 from sparse_regimes.runs.config import flatten
-from sparse_regimes.runs.journal import Record, read_records
+from sparse_regimes.runs.journal import (
+  Record,
+  best_of,
+  metric_of,
+  read_records,
+)
 from sparse_regimes.runs.pace import format_seconds, typical_pace
 from sparse_regimes.runs.summary import SUMMARY_FILE, dead_sites
 from sparse_regimes.runs.trace import Trace, read_trace
@@ -37,7 +42,6 @@ ENVIRONMENT_FILE = "environment.json"
 # A random control has a cycle every other step.
 _MOST_CYCLES = 500
 _MAX_JSON_BYTES = 1 << 24
-_NEEDED = ("keep_ratio", "test_dense_accuracy", "test_sparse_accuracy")
 
 
 def write_report(
@@ -61,10 +65,12 @@ def write_report(
   config = flatten(given_config(workdir))
   records = read_records(workdir / METRICS_FILE)
   diverged = ""
-  if records and records[-1]["test_dense_accuracy"] is None:
+  metric = metric_of(records[0]) if records else ""
+  needed = ("keep_ratio", f"test_dense_{metric}", f"test_sparse_{metric}")
+  if records and records[-1][f"test_dense_{metric}"] is None:
     diverged = f", diverged in epoch {records[-1]['epoch']}"
   # Of an epoch that a loss which is not finite broke off little is known.
-  records = [r for r in records if all(r[n] is not None for n in _NEEDED)]
+  records = [r for r in records if all(r[n] is not None for n in needed)]
   if not records or records[-1]["step"] < 1:
     raise InputError(
       f"--workdir must hold a run with a finished epoch, got {workdir}"
@@ -81,17 +87,20 @@ def write_report(
     ),
     "Curves": [
       pictures(
-        [figures.curves(records, trace, [t]) for t in figures.CURVES],
+        [
+          figures.curves(records, trace, [t])
+          for t in figures.curve_panels(metric)
+        ],
         f"{_resets(trace)} Shaded: collapsed.",
       )
     ],
     "Generalisation gap": [
       pictures(
         [
-          figures.accuracies(records, trace),
+          figures.both_splits(records, trace),
           figures.generalisation_gap(records, trace),
         ],
-        "Some training images are evaluated as the test images are.",
+        "Some training examples are evaluated as the test examples are.",
       )
     ],
     "Cycles of the budget": _cycles(records, trace),
@@ -128,7 +137,8 @@ def _result(
 ) -> list[Block]:
   last = records[-1]
   details = trace.epochs[-1]
-  best = max(records, key=lambda r: (r["test_dense_accuracy"], r["epoch"]))
+  metric = metric_of(last)
+  best = best_of(records, trace.chosen_by) or last
   pace = typical_pace(records)
   images = last["step"] / last["epoch"] * config["train.batch_size"]
   in_steps = sum(
@@ -136,24 +146,23 @@ def _result(
     for r in records
     if r["images_per_second"]
   )
-  by_test = config["data.evaluate_on"] == "test"
+  of_training = details[f"train_dense_{metric}"]
   rows = [
-    ("test accuracy, dense", share(last["test_dense_accuracy"])),
+    (f"test {metric}, dense", share(last[f"test_dense_{metric}"])),
     (
       "its best",
-      f"{share(best['test_dense_accuracy'])} (epoch {best['epoch']})"
-      + (", chosen by the test images themselves" if by_test else ""),
+      f"{share(best[f'test_dense_{metric}'])} (epoch {best['epoch']})"
+      f"{_chosen_by(config, trace)}",
     ),
     (
-      f"test accuracy at keep ratio {last['keep_ratio']:.3g}",
-      share(last["test_sparse_accuracy"]),
+      f"test {metric} at keep ratio {last['keep_ratio']:.3g}",
+      share(last[f"test_sparse_{metric}"]),
     ),
-    ("training accuracy, dense", share(details["train_dense_accuracy"])),
+    *_other_evaluations(last, metric),
+    (f"training {metric}, dense", share(of_training)),
     (
       "gap (train minus test, dense)",
-      share(
-        difference(details["train_dense_accuracy"], last["test_dense_accuracy"])
-      ),
+      share(difference(of_training, last[f"test_dense_{metric}"])),
     ),
     (
       "training pace",
@@ -179,6 +188,32 @@ def _result(
       "A mask alone saves no arithmetic. The share that reads a zero is what a"
       " kernel that skips zeros could save at most."
     ),
+  ]
+
+
+def _chosen_by(config: Mapping[str, Any], trace: Trace) -> str:
+  """A remark on what chose the best epoch."""
+  if trace.chosen_by.startswith("validation_"):
+    return ", chosen by the images that are held out for that"
+  by_test = config["data.evaluate_on"] == "test"
+  return ", chosen by the test images themselves" if by_test else ""
+
+
+def _other_evaluations(record: Record, metric: str) -> list[tuple[str, str]]:
+  """Of other sets, and of averaged parameters."""
+  end = f"_dense_{metric}"
+  names = [
+    name.removesuffix(end)
+    for name in record
+    if name.endswith(end) and not name.startswith("test_")
+  ]
+  return [
+    (
+      "averaged parameters" if name == "ema" else f"{name} set",
+      f"{share(record[f'{name}{end}'])} dense,"
+      f" {share(record[f'{name}_sparse_{metric}'])} at the budget",
+    )
+    for name in names
   ]
 
 
@@ -237,7 +272,7 @@ def _collapses(records: Sequence[Record], trace: Trace) -> list[Block]:
     per_epoch = records[-1]["step"] / records[-1]["epoch"]
     blocks.append(
       Text(
-        "After a reset the accuracy did not come back within tolerance in time."
+        "After a reset the signal did not come back within tolerance in time."
       )
     )
     blocks.append(

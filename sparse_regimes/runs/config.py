@@ -10,6 +10,7 @@ from typing import Any
 from etils import epath
 from ml_collections import ConfigDict
 
+from sparse_regimes.data.streaming import STREAMS
 from sparse_regimes.errors import (
   InputError,
   did_you_mean,
@@ -33,6 +34,7 @@ def default_config() -> ConfigDict:
   return ConfigDict(
     {
       "seed": 0,
+      "task": {"name": "classification"} | _every_argument("task"),
       "data": {
         "name": "cifar10",  # `sparse-regimes list` has the others
         "dir": "",  # empty: the user's cache directory
@@ -40,6 +42,10 @@ def default_config() -> ConfigDict:
         "num_test": 0,
         "image_size": 0,  # of folder: the side of a square; 0: as they are
         "evaluate_on": "test",  # or validation: the last training images
+        # The last training images, held out: they choose the best epoch.
+        "num_validation": 0,
+        # Read images as they are needed (grain): auto, always or never.
+        "stream": "auto",
       },
       "model": {"name": "wide_resnet"} | _every_argument("model"),
       "controller": {"name": "constant"} | _every_argument("controller"),
@@ -79,13 +85,19 @@ def default_config() -> ConfigDict:
         "start_from": "",  # a run whose parameters this one begins with
         "epochs": 500,
         "batch_size": 128,
+        "accumulate": 1,  # steps whose mean gradient makes an update
+        "ema_decay": 0.0,  # of parameters' average, evaluated beside; 0: none
         "steps_per_call": 0,  # 0: 1 on CPU, about 100 elsewhere
         "num_devices": 0,  # 0: as many as divide the batch
         "parameters": "replicated",  # or sharded over the devices
         "on_nonfinite": "stop",  # or skip the step and count it
       },
-      # Of the test split, and of so many training images: the gap.
-      "eval": {"batch_size": 500, "num_train": 1000},
+      "eval": {
+        "batch_size": 500,
+        "num_train": 1000,  # training images, to show the gap
+        "sets": "",  # more test splits: NAME=DATA;NAME=DATA
+        "parameters": "trained",  # or ema: what --mode=eval looks at
+      },
       # tensorboard, wandb, FILE.py:Name, by commas; metrics.jsonl is always.
       "log": {"backends": "tensorboard"},
       # Whenever one of them is due (0: never), and at the end.
@@ -268,7 +280,11 @@ def _check(config: ConfigDict) -> None:
     in_range("eval.batch_size", config.eval.batch_size, 1, _MOST)
     in_range("eval.num_train", config.eval.num_train, 1, _MOST)
     in_range("train.num_devices", config.train.num_devices, 0, _MOST)
+    in_range("train.accumulate", config.train.accumulate, 1, _MOST)
+    in_range("train.ema_decay", config.train.ema_decay, 0, 1, below=True)
     one_of("train.parameters", config.train.parameters, PARAMETERS)
+    one_of("eval.parameters", config.eval.parameters, ("trained", "ema"))
+    one_of("data.stream", config.data.stream, STREAMS)
     one_of("train.on_nonfinite", config.train.on_nonfinite, ("stop", "skip"))
     in_range("checkpoint.every_epochs", config.checkpoint.every_epochs, 0)
     in_range("checkpoint.every_steps", config.checkpoint.every_steps, 0)

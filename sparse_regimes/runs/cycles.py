@@ -1,8 +1,7 @@
 """The budget's moves over a run, and the cycles between its resets."""
 
 import dataclasses
-import math
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 
 class Cycle(NamedTuple):
@@ -93,28 +92,3 @@ class Budget:
   def _rises(self) -> list[int]:
     ratios = self.keep_ratios
     return [i for i in range(1, len(ratios)) if ratios[i] > ratios[i - 1]]
-
-  @classmethod
-  def from_json(cls, content: Any) -> "Budget":
-    """Reads ``dataclasses.asdict`` of one.
-
-    Raises:
-      ValueError: if it is anything else.
-    """
-    if not isinstance(content, dict) or set(content) != {
-      "steps",
-      "keep_ratios",
-    }:
-      raise ValueError("the budget must have steps and keep_ratios")
-    budget = cls(**content)
-    lists = isinstance(budget.steps, list), isinstance(budget.keep_ratios, list)
-    if not all(lists) or len(budget.steps) != len(budget.keep_ratios):
-      raise ValueError("the budget must have a keep ratio for each step")
-    if not all(type(s) is int and 0 <= s < 2**63 for s in budget.steps):
-      raise ValueError("the budget's steps must be integers")
-    if not all(
-      type(r) is float and math.isfinite(r) and 0 <= r <= 1
-      for r in budget.keep_ratios
-    ):
-      raise ValueError("the budget's keep ratios must be in [0, 1]")
-    return budget

@@ -14,9 +14,7 @@ from ml_collections import ConfigDict
 from sparse_regimes import controllers
 from sparse_regimes.controllers import Controller
 from sparse_regimes.controllers.bounds import MAX_COUNT
-from sparse_regimes.data import named
-from sparse_regimes.data.dataset import Dataset
-from sparse_regimes.errors import InputError, in_range, one_of
+from sparse_regimes.errors import InputError, in_range, one_of, section_of
 from sparse_regimes.masks.sites import check_sites
 from sparse_regimes.masks.statistics import Arithmetic
 from sparse_regimes.runs import loggers
@@ -24,11 +22,11 @@ from sparse_regimes.runs.makers import (
   maker,
   optimizer_arguments,
   optimizer_maker,
-  section_of,
+  task_class,
 )
+from sparse_regimes.tasks import Task
 from sparse_regimes.training import optimizer, projections
-from sparse_regimes.training.augment import LossFn, augmented
-from sparse_regimes.training.classification import classification_loss
+from sparse_regimes.training.averaging import EMA
 from sparse_regimes.training.state import TrainState
 
 DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
@@ -72,15 +70,16 @@ def make_controller(config: ConfigDict) -> Controller:
 
 
 def make_model(
-  config: ConfigDict, *, num_classes: int, platform: str
+  config: ConfigDict, *, platform: str, **arguments: Any
 ) -> nn.Module:
   """The network of ``config.model``, computing in the platform's dtype.
 
   Args:
     config: the whole config; ``model.dtype`` is ``float32``, ``bfloat16`` or
       ``auto``: float32 on CPU, bfloat16 elsewhere. Parameters are float32.
-    num_classes: of the data.
     platform: ``jax.default_backend()``.
+    **arguments: that the task decides, such as ``num_classes``; the model gets
+      those that it takes.
   """
   with section_of("model"):
     given = config.model.to_dict()
@@ -90,8 +89,8 @@ def make_model(
       if dtype == "auto":
         dtype = "float32" if platform == "cpu" else "bfloat16"
       given["dtype"] = DTYPES[dtype]
-    if "num_classes" in inspect.signature(make).parameters:
-      given["num_classes"] = num_classes
+    takes = inspect.signature(make).parameters
+    given |= {name: x for name, x in arguments.items() if name in takes}
     return make(**given)
 
 
@@ -130,7 +129,10 @@ def make_optimizer(
 
   Behind it come the projections that the model's modules want.
   """
-  cfg = config.optimizer
+  cfg, accumulate = config.optimizer, config.train.accumulate
+  if accumulate > 1:
+    # An optimizer counts its updates, a schedule steps.
+    schedule = _every(schedule, accumulate)
   rate = 1.0 if cfg.restart_at_resets else schedule
   with section_of("optimizer"):
     in_range("clip_norm", cfg.clip_norm, 0)
@@ -156,7 +158,7 @@ def make_optimizer(
   if cfg.clip_norm:
     tx = optax.chain(optax.clip_by_global_norm(cfg.clip_norm), tx)
   if cfg.restart_at_resets:
-    num_steps = config.train.epochs * steps_per_epoch
+    num_steps = config.train.epochs * steps_per_epoch // accumulate
     tx = optax.chain(tx, optimizer.warm_restarts(schedule, num_steps))
   # What it goes back to is projected as any update is.
   chain = [optimizer.rollback(tx) if cfg.rollback else tx]
@@ -169,17 +171,16 @@ def make_optimizer(
       chain.append(projections.frozen(tuple(biases)))
   if getattr(model, "zeroth_bias", "none") != "none" and cfg.zeroth_bias_kept:
     chain.append(projections.zeroth_bias(c=cfg.zeroth_bias_bound))
-  return optax.chain(*chain) if len(chain) > 1 else chain[0]
+  whole = optax.chain(*chain) if len(chain) > 1 else chain[0]
+  if accumulate > 1:
+    several = optax.MultiSteps(whole, accumulate)
+    return optax.GradientTransformationExtraArgs(several.init, several.update)
+  return whole
 
 
-def make_loss(config: ConfigDict, model: nn.Module, data: Dataset) -> LossFn:
-  """What a step minimises: the classifier's loss on augmented batches."""
-  with section_of("augment"):
-    return augmented(
-      classification_loss(model.apply, preprocess=data.preprocess),
-      num_classes=data.num_classes,
-      **config.augment,
-    )
+def _every(schedule: optax.Schedule, steps: int) -> optax.Schedule:
+  """By update what ``schedule`` is by step."""
+  return lambda count: schedule(count * steps)
 
 
 class Parts(NamedTuple):
@@ -192,17 +193,20 @@ class Parts(NamedTuple):
 
 
 def make_parts(
-  config: ConfigDict, *, num_classes: int, steps_per_epoch: int
+  config: ConfigDict, *, steps_per_epoch: int, **arguments: Any
 ) -> Parts:
   """All static objects of a run, for the platform JAX runs on.
+
+  Args:
+    config: the whole config.
+    steps_per_epoch: whole batches.
+    **arguments: of the model, as the task says.
 
   Raises:
     InputError: naming the field, what it got and what it takes.
   """
   schedule = make_schedule(config, steps_per_epoch=steps_per_epoch)
-  model = make_model(
-    config, num_classes=num_classes, platform=jax.default_backend()
-  )
+  model = make_model(config, platform=jax.default_backend(), **arguments)
   return Parts(
     model=model,
     controller=make_controller(config),
@@ -212,59 +216,84 @@ def make_parts(
 
 
 def make_state(
-  config: ConfigDict, parts: Parts, image_shape: tuple[int, ...]
+  config: ConfigDict,
+  parts: Parts,
+  image_shape: tuple[int, ...] | jax.ShapeDtypeStruct,
+  task: Task | None = None,
 ) -> TrainState:
-  """The state before the first step; the seed alone decides it."""
+  """The state before the first step; the seed alone decides it.
+
+  Args:
+    config: the whole config.
+    parts: of :func:`make_parts`.
+    image_shape: of one image, or an example with a leading axis of 1.
+    task: adds what it carries besides.
+  """
+  inputs = image_shape
+  if not isinstance(inputs, jax.ShapeDtypeStruct):
+    inputs = jax.ShapeDtypeStruct((1, *inputs), jnp.float32)
   init_rng, run_rng = jax.random.split(jax.random.key(config.seed))
   with section_of("model"):
-    variables = _init(parts.model, init_rng, jnp.zeros((1, *image_shape)))
+    variables = _init(
+      parts.model, init_rng, jnp.zeros(inputs.shape, inputs.dtype)
+    )
+  # Kept apart by name; nothing of it is the network's.
+  extra: dict[str, Any] = {}
+  if config.train.ema_decay:
+    extra[EMA] = variables["params"]
+  carried = task.extra(jax.random.fold_in(run_rng, 1)) if task else None
+  if carried is not None:
+    extra["task"] = carried
   return TrainState.create(
     variables,
     tx=parts.tx,
     controller=parts.controller,
     rng=run_rng,
+    extra=extra or None,
   )
 
 
 # Of equal models only the first is compiled for.
 @functools.partial(jax.jit, static_argnums=0)
-def _init(model: nn.Module, rng: jax.Array, images: jax.Array) -> Any:
-  return model.init(rng, images, 1.0)
+def _init(model: nn.Module, rng: jax.Array, inputs: jax.Array) -> Any:
+  return model.init(rng, inputs, 1.0)
 
 
-def multiply_adds(model: nn.Module, data: Dataset) -> Arithmetic:
-  """Of a forward pass of one image, all and by site.
+def multiply_adds(model: nn.Module, inputs: jax.ShapeDtypeStruct) -> Arithmetic:
+  """Of a forward pass of one example, all and by site.
+
+  Args:
+    model: the network.
+    inputs: an example with a leading axis of 1.
 
   Raises:
-    InputError: if the model cannot take such images.
+    InputError: if the model cannot take such inputs.
   """
-  shape = data.test_images.shape[1:]
   with section_of("model"):
     if hasattr(model, "multiply_adds"):
-      return model.multiply_adds(*shape[:2])
-    return _traced_arithmetic(model, shape)
+      return model.multiply_adds(*inputs.shape[1:3])
+    return _traced_arithmetic(model, inputs)
 
 
 def _traced_arithmetic(
-  model: nn.Module, image_shape: tuple[int, ...]
+  model: nn.Module, inputs: jax.ShapeDtypeStruct
 ) -> Arithmetic:
   """As XLA counts, and the sites that the model reports; by site unknown."""
-  images = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
-  variables = jax.eval_shape(model.init, jax.random.key(0), images, 1.0)
+  variables = jax.eval_shape(model.init, jax.random.key(0), inputs, 1.0)
   apply = jax.jit(functools.partial(model.apply, train=False))
   try:
-    _, stats = jax.eval_shape(apply, variables, images, 1.0)
+    _, stats = jax.eval_shape(apply, variables, inputs, 1.0)
   except (TypeError, ValueError) as error:
     raise ValueError(
-      "name: the model must be called as model.apply(variables, images,"
-      f" keep_ratio, train=...) and return (logits, stats): {error}"
+      "name: the model must be called as model.apply(variables, inputs,"
+      f" keep_ratio, train=...) and return (outputs, stats): {error}"
     ) from error
   if isinstance(stats, Mapping):
     names = [*stats]
   else:
     number = sum(leaf.size for leaf in jax.tree.leaves(stats))
     names = [f"site{i}" for i in range(number)]
-  cost = apply.lower(variables, images, 1.0).cost_analysis() or {}
+  cost = apply.lower(variables, inputs, 1.0).cost_analysis() or {}
   return max(1, round(cost.get("flops", 0) / 2)), dict.fromkeys(names, 0)
 
 
@@ -274,50 +303,25 @@ def check_budgets(controller: Controller, arithmetic: Arithmetic) -> None:
     check_sites(jax.eval_shape(controller.init).keep_ratio, len(arithmetic[1]))
 
 
-def make_data(config: ConfigDict, log: Callable[[str], None]) -> Dataset:
-  """The dataset of ``config.data``, fetched if it has to be."""
-  cfg = config.data
-  data = named.load(cfg.name, cfg.dir, image_size=cfg.image_size, log=log)
-  sizes = len(data.train_labels), len(data.test_labels)
-  num_train, num_test = num_examples(config, sizes)
-  test_images, test_labels = data.test_images, data.test_labels
-  if config.data.evaluate_on == "validation":
-    test_images = data.train_images[-num_test:]
-    test_labels = data.train_labels[-num_test:]
-  check_batch(config, sizes)
-  return data._replace(
-    train_images=data.train_images[:num_train],
-    train_labels=data.train_labels[:num_train],
-    test_images=test_images[:num_test],
-    test_labels=test_labels[:num_test],
-  )
+def make_task(
+  config: ConfigDict,
+  log: Callable[[str], None],
+  constants: Mapping[str, Any] | None = None,
+) -> Task:
+  """The task of ``config.task``, with its data, fetched if it has to be.
 
+  Args:
+    config: the whole config.
+    log: takes a line at a time.
+    constants: that the run has from its beginning.
 
-def num_examples(
-  config: ConfigDict, splits: tuple[int, int]
-) -> tuple[int, int]:
-  """Training and test images of ``config.data``: the first of each split.
-
-  ``splits`` are those of the whole set.
-
-  With ``evaluate_on`` ``validation`` the last training images are held out and
-  take the place of the test split.
+  Raises:
+    InputError: for data that is not there or that no run can train on.
   """
-  cfg = config.data
-  with section_of("data"):
-    one_of("evaluate_on", cfg.evaluate_on, ("test", "validation"))
-    for field, size in zip(("num_train", "num_test"), splits, strict=True):
-      in_range(field, cfg[field], 0, size)
-  num_test = cfg.num_test or splits[1]
-  if cfg.evaluate_on == "test":
-    return cfg.num_train or splits[0], num_test
-  num_train = cfg.num_train or splits[0] - num_test
-  if num_train + num_test > splits[0]:
-    raise InputError(
-      f"data.num_train must leave {num_test} of the {splits[0]} training images"
-      f" for validation, got {num_train}"
-    )
-  return num_train, num_test
+  with section_of("task"):
+    given = config.task.to_dict()
+    make = maker("task", given.pop("name"))
+    return make(config, log, constants, **given)
 
 
 def check(config: ConfigDict) -> None:
@@ -326,30 +330,11 @@ def check(config: ConfigDict) -> None:
   Raises:
     InputError: naming the field, what it got and what it takes.
   """
-  make_parts(config, num_classes=1, steps_per_epoch=1)
+  with section_of("task"):
+    arguments = task_class(config.task.name).check(config)
+  make_parts(config, steps_per_epoch=1, **arguments)
   check_finetuning(config)
-  with section_of("augment"):
-    augmented(
-      lambda *_, **__: (jnp.zeros(()), {}), num_classes=1, **config.augment
-    )
   loggers.makers_of(config.log.backends)
-  with section_of("data"):
-    one_of("evaluate_on", config.data.evaluate_on, ("test", "validation"))
-    named.check_name(config.data.name)
-    in_range("image_size", config.data.image_size, 0, 4096)
-  # Of others the numbers are known when they are read.
-  if config.data.name in named.SIZES:
-    check_batch(config, named.SIZES[config.data.name])
-
-
-def check_batch(config: ConfigDict, splits: tuple[int, int]) -> None:
-  """Raises an ``InputError`` unless an epoch has a batch."""
-  num_train, _ = num_examples(config, splits)
-  if config.train.batch_size > num_train:
-    raise InputError(
-      f"train.batch_size must be at most the {num_train} training images of"
-      f" {config.data.name}, got {config.train.batch_size}"
-    )
 
 
 def check_finetuning(config: ConfigDict) -> None:

@@ -8,7 +8,7 @@ import dataclasses
 import json
 import math
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -23,51 +23,69 @@ Record = dict[str, Any]
 # No log is longer: 100,000 epochs have some 50 MB.
 MAX_BYTES = 1 << 28
 
-STEP_METRICS = (
-  "loss",
-  "accuracy",
-  "nonzero",
-  "keep_ratio",
-  "skipped",
-  "collapsed",
+
+def step_metrics(metric: str = "accuracy") -> tuple[str, ...]:
+  """What a journal keeps of a step, for a task's metric."""
+  return ("loss", metric, "nonzero", "keep_ratio", "skipped", "collapsed")
+
+
+_BEFORE = (
+  *("epoch", "step", "learning_rate", "keep_ratio", "ema_accuracy"),
+  *("best_ema_accuracy", "cooldown"),
 )
 
-# The names of ``metrics.jsonl``, in their order.
-RECORD_NAMES = (
-  "epoch",
-  "step",
-  "learning_rate",
-  "keep_ratio",
-  "ema_accuracy",
-  "best_ema_accuracy",
-  "cooldown",
-  "train_loss",
-  "train_accuracy",
-  "train_nonzero",
-  "test_sparse_loss",
-  "test_sparse_accuracy",
-  "test_sparse_nonzero",
-  "test_dense_loss",
-  "test_dense_accuracy",
-  "test_dense_nonzero",
-  "images_per_second",
-)
 
-# What else is known of an epoch, for ``trace.json``: the evaluation of some
-# training images, and the nonzero fraction at each site.
-DETAIL_NAMES = (
-  "train_sparse_loss",
-  "train_sparse_accuracy",
-  "train_dense_loss",
-  "train_dense_accuracy",
-)
+def record_names(metric: str = "accuracy") -> tuple[str, ...]:
+  """The names of ``metrics.jsonl``, in their order.
+
+  After them come those of other evaluations, ``NAME_BUDGET_loss`` and so on.
+
+  Args:
+    metric: of the run's task.
+  """
+  of_step = ("loss", metric, "nonzero")
+  return (
+    *_BEFORE,
+    *(f"train_{name}" for name in of_step),
+    *(f"test_sparse_{name}" for name in of_step),
+    *(f"test_dense_{name}" for name in of_step),
+    "images_per_second",
+  )
+
+
+def detail_names(metric: str = "accuracy") -> tuple[str, ...]:
+  """What else is known of an epoch, for ``trace.json``.
+
+  The evaluation of some training examples, and the nonzero fraction at each of
+  ``SITE_NAMES``.
+
+  Args:
+    metric: of the run's task.
+  """
+  return tuple(
+    f"train_{budget}_{name}"
+    for budget in ("sparse", "dense")
+    for name in ("loss", metric)
+  )
+
+
+RECORD_NAMES = record_names()
 SITE_NAMES = ("test_sparse_sites", "test_dense_sites")
+# At least these are in the record of any task.
+_IN_EVERY_RECORD = {*_BEFORE, "train_loss", "test_dense_loss"}
 
 
-def dense_accuracy(record: Record) -> tuple[float, int]:
-  """What the best epoch is best at; of equals the latest is taken."""
-  accuracy = record["test_dense_accuracy"]
-  return -math.inf if accuracy is None else accuracy, record["epoch"]
+def metric_of(record: Mapping[str, Any]) -> str:
+  """The metric of the task whose record this is.
+
+  Example:
+    >>> metric_of(dict.fromkeys(record_names("score")))
+    'score'
+  """
+  start = "test_dense_"
+  found = [n.removeprefix(start) for n in record if n.startswith(start)]
+  others = [n for n in found if n not in ("loss", "nonzero", "sites")]
+  return others[0] if others else "loss"
 
 
 @dataclasses.dataclass
@@ -78,29 +96,40 @@ class Journal:
     step: training steps made.
     records: one a finished epoch.
     epoch_steps: the metrics of the current epoch's steps, lists by name.
-    details: one a finished epoch, by ``DETAIL_NAMES`` and ``SITE_NAMES``.
+    details: one a finished epoch, by :func:`detail_names` and ``SITE_NAMES``.
     budget: every keep ratio so far.
     collapses: first and last step of each; the last is None while it goes on.
     skipped: steps whose loss or gradient was not finite.
     seconds: wall clock of all starts of the run up to this step.
+    metric: of the run's task.
+    chosen_by: the number in a record that the best epoch has the best of; of
+      a loss less is better.
   """
 
   step: int = 0
   records: list[Record] = dataclasses.field(default_factory=list)
   epoch_steps: dict[str, list[float]] = dataclasses.field(
-    default_factory=lambda: {name: [] for name in STEP_METRICS}
+    default_factory=lambda: {name: [] for name in step_metrics()}
   )
   details: list[dict[str, Any]] = dataclasses.field(default_factory=list)
   budget: Budget = dataclasses.field(default_factory=Budget)
   collapses: list[list[int | None]] = dataclasses.field(default_factory=list)
   skipped: int = 0
   seconds: float = 0.0
+  metric: str = "accuracy"
+  chosen_by: str = "test_dense_accuracy"
+
+  @classmethod
+  def of_task(cls, metric: str, chosen_by: str) -> "Journal":
+    """The journal of a run that begins."""
+    steps: dict[str, list[float]] = {name: [] for name in step_metrics(metric)}
+    return cls(epoch_steps=steps, metric=metric, chosen_by=chosen_by)
 
   def add_steps(self, metrics: Mapping[str, np.ndarray]) -> None:
     """Appends steps of the current epoch.
 
     Args:
-      metrics: ``[num_steps]`` each, by the names of ``STEP_METRICS``.
+      metrics: ``[num_steps]`` each, by the names of :func:`step_metrics`.
     """
     for name, values in self.epoch_steps.items():
       values.extend(np.asarray(metrics[name], np.float64).tolist())
@@ -130,13 +159,21 @@ class Journal:
     """Appends what was measured of the current epoch, and starts the next.
 
     Args:
-      measured: by ``RECORD_NAMES``, ``DETAIL_NAMES`` and ``SITE_NAMES``.
+      measured: by :func:`record_names`, :func:`detail_names` and
+        ``SITE_NAMES``; other numbers become part of the record, too.
     """
-    self.records.append(finite({n: measured[n] for n in RECORD_NAMES}))
-    numbers = finite({n: measured[n] for n in DETAIL_NAMES})
+    details = detail_names(self.metric)
+    others = {
+      name: value
+      for name, value in measured.items()
+      if name not in details and not isinstance(value, (list, tuple))
+    }
+    names = record_names(self.metric)
+    self.records.append(finite({n: measured[n] for n in names} | others))
+    numbers = finite({n: measured[n] for n in details})
     sites = {n: list(measured[n]) for n in SITE_NAMES}
     self.details.append(numbers | sites)
-    self.epoch_steps = {name: [] for name in STEP_METRICS}
+    self.epoch_steps = {name: [] for name in self.epoch_steps}
 
   def mean(self, name: str) -> float:
     """The mean of a metric over the epoch's steps that were not skipped."""
@@ -146,8 +183,8 @@ class Journal:
 
   @property
   def best(self) -> Record | None:
-    """The record of the best epoch, by dense test accuracy."""
-    return max(self.records, key=dense_accuracy, default=None)
+    """The record of the best epoch; of equals the latest."""
+    return best_of(self.records, self.chosen_by)
 
   def to_json(self) -> dict[str, Any]:
     """Itself for JSON, with a checksum; NaN and infinity are null."""
@@ -156,7 +193,7 @@ class Journal:
       name: [v if math.isfinite(v) else None for v in values]
       for name, values in self.epoch_steps.items()
     }
-    return fields | {"checksum": _checksum(fields)}
+    return fields | {"checksum": checksum_of(fields)}
 
   @classmethod
   def from_json(cls, content: Any) -> "Journal":
@@ -165,19 +202,29 @@ class Journal:
     Raises:
       ValueError: if it is anything else.
     """
-    names = {field.name for field in dataclasses.fields(cls)}
-    if not isinstance(content, dict) or set(content) != names | {"checksum"}:
+    if not isinstance(content, dict) or "checksum" not in content:
       raise ValueError("the journal's fields are not those of a journal")
-    fields = {name: content[name] for name in names}
-    if content["checksum"] != _checksum(fields):
+    fields = dict(content)
+    if fields.pop("checksum") != checksum_of(fields):
       raise ValueError("the journal's checksum does not match its content")
-    _check(fields)
     fields["epoch_steps"] = {
       name: [math.nan if v is None else v for v in values]
       for name, values in fields["epoch_steps"].items()
     }
-    fields["budget"] = Budget.from_json(fields["budget"])
+    fields["budget"] = Budget(**fields["budget"])
     return cls(**fields)
+
+
+def best_of(records: Sequence[Record], chosen_by: str) -> Record | None:
+  """The record that has the best of a number; of a loss less is better."""
+
+  def goodness(record: Record) -> tuple[float, int]:
+    value = record[chosen_by]
+    if value is None:
+      return -math.inf, record["epoch"]
+    return -value if chosen_by.endswith("_loss") else value, record["epoch"]
+
+  return max(records, key=goodness, default=None)
 
 
 def read_records(path: epath.Path) -> list[Record]:
@@ -218,37 +265,13 @@ def finite(record: Record) -> Record:
   }
 
 
-def _checksum(fields: Mapping[str, Any]) -> int:
+def checksum_of(fields: Mapping[str, Any]) -> int:
+  """A checksum of what JSON can write."""
   return zlib.crc32(json.dumps(fields, sort_keys=True).encode())
 
 
-def _check(fields: Mapping[str, Any]) -> None:
-  """Raises a ``ValueError`` for values that no journal has."""
-  steps, records = fields["epoch_steps"], fields["records"]
-  well_formed = (
-    all(is_count(fields[name]) for name in ("step", "skipped"))
-    and _is_number(fields["seconds"])
-    and isinstance(steps, dict)
-    and set(steps) == set(STEP_METRICS)
-    and all(
-      isinstance(values, list)
-      and all(v is None or _is_number(v) for v in values)
-      for values in steps.values()
-    )
-    and len({len(values) for values in steps.values()}) == 1
-    and isinstance(records, list)
-    and are_details(fields["details"])
-    and len(fields["details"]) == len(records)
-    and are_collapses(fields["collapses"])
-  )
-  if not well_formed:
-    raise ValueError("the journal's values are not those of a journal")
-  for record in records:
-    _check_record(record)
-
-
 def _check_record(record: Any) -> None:
-  if not isinstance(record, dict) or not set(RECORD_NAMES) <= set(record):
+  if not isinstance(record, dict) or not set(record) >= _IN_EVERY_RECORD:
     raise ValueError("a record must have the names of metrics.jsonl")
   for name, value in record.items():
     if value is not None and not _is_number(value):
@@ -256,35 +279,6 @@ def _check_record(record: Any) -> None:
   for name in ("epoch", "step"):
     if type(record[name]) is not int or record[name] < 0:
       raise ValueError(f"{name} must be an integer, got {record[name]!r}")
-
-
-def are_details(details: Any, *, num_sites: int | None = None) -> bool:
-  """Whether it is what :meth:`Journal.end_epoch` collects."""
-  return isinstance(details, list) and all(
-    isinstance(epoch, dict)
-    and set(epoch) == {*DETAIL_NAMES, *SITE_NAMES}
-    and all(epoch[n] is None or _is_number(epoch[n]) for n in DETAIL_NAMES)
-    and all(isinstance(epoch[n], list) for n in SITE_NAMES)
-    and all(num_sites in (None, len(epoch[n])) for n in SITE_NAMES)
-    and all(_is_number(v) for n in SITE_NAMES for v in epoch[n])
-    for epoch in details
-  )
-
-
-def are_collapses(collapses: Any) -> bool:
-  """Whether it is what :attr:`Journal.collapses` has."""
-  return (
-    isinstance(collapses, list)
-    and all(isinstance(c, list) and len(c) == 2 for c in collapses)
-    and all(is_count(start) for start, _ in collapses)
-    and all(is_count(end) for _, end in collapses[:-1])
-    and all(end is None or is_count(end) for _, end in collapses[-1:])
-  )
-
-
-def is_count(value: Any) -> bool:
-  """Whether it is an integer from 0 that 64 bits can hold."""
-  return type(value) is int and 0 <= value < 2**63
 
 
 def _is_number(value: Any) -> bool:

@@ -1,8 +1,7 @@
 """What a config may name, and which fields the named thing takes."""
 
-import contextlib
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import optax
@@ -11,11 +10,17 @@ from flax import linen as nn
 
 from sparse_regimes import controllers
 from sparse_regimes.controllers import Controller
-from sparse_regimes.errors import InputError, did_you_mean, one_of
+from sparse_regimes.errors import (
+  InputError,
+  did_you_mean,
+  one_of,
+  section_of,
+)
 from sparse_regimes.models.residual_mlp import ResidualMLP
 from sparse_regimes.models.vision_transformer import VisionTransformer
 from sparse_regimes.models.wide_resnet import WideResNet
 from sparse_regimes.references import is_reference, resolve
+from sparse_regimes.tasks import TASKS, Task
 
 CONTROLLERS: dict[str, Callable[..., Controller]] = {
   "constant": controllers.constant,
@@ -33,6 +38,7 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
 NAMED: dict[str, dict[str, Callable[..., Any]]] = {
   "model": MODELS,
   "controller": CONTROLLERS,
+  "task": {**TASKS},
 }
 # What a config sets otherwise, or not at all.
 _NOT_FIELDS = (
@@ -42,6 +48,10 @@ _NOT_FIELDS = (
   "higher_is_better",
   "parent",
   "name",
+  # What a task is made with.
+  "config",
+  "log",
+  "constants",
 )
 _FIELD_TYPES = (bool, int, float, str, tuple)
 _VARIABLE = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
@@ -49,12 +59,13 @@ _DEFAULTS = {
   # float32 on CPU, bfloat16 elsewhere
   "model": {"dtype": "auto", "scope": "global"},
   "controller": {},
+  "task": {},
 }
 _REQUIRED = {"wide_resnet": {"depth": 28, "widen": 4}}
 
 
 def arguments(section: str, name: str) -> dict[str, Any]:
-  """The fields, with defaults, of a model or a controller in a config.
+  """The fields, with defaults, of a model, controller or task in a config.
 
   Example:
     >>> arguments("controller", "constant")
@@ -79,7 +90,7 @@ def arguments(section: str, name: str) -> dict[str, Any]:
 
 
 def maker(section: str, name: str) -> Callable[..., Any]:
-  """What makes a model or a controller of a name, or of a reference.
+  """What makes a model, a controller or a task, by its name or reference.
 
   Raises:
     InputError: if there is none, naming the choices.
@@ -98,6 +109,11 @@ def maker(section: str, name: str) -> Callable[..., Any]:
     raise InputError(
       f"model.name: {name} must be a Linen module, got {type(made).__name__}"
     )
+  if section == "task" and not callable(getattr(made, "check", None)):
+    raise InputError(
+      f"task.name: {name} must be a class like sparse_regimes.tasks.Task, got"
+      f" {type(made).__name__}"
+    )
   if not callable(made):
     raise InputError(
       f"{section}.name: {name} must be callable, got {type(made).__name__}"
@@ -108,6 +124,15 @@ def maker(section: str, name: str) -> Callable[..., Any]:
 # Those with arguments of their own names; and the arguments.
 OPTIMIZERS = ("sgd", "adam")
 OF_OUR_OPTIMIZERS = ("beta2", "momentum", "nesterov", "weight_decay")
+
+
+def task_class(name: str) -> type[Task]:
+  """The class of a task, by its name or reference.
+
+  Raises:
+    InputError: if there is none.
+  """
+  return maker("task", name)  # type: ignore[return-value]
 
 
 def optimizer_maker(name: str) -> Callable[..., optax.GradientTransformation]:
@@ -150,18 +175,3 @@ def optimizer_arguments(name: str) -> dict[str, Any]:
     for field, parameter in parameters.items()
     if field != "learning_rate" and isinstance(parameter.default, _FIELD_TYPES)
   }
-
-
-@contextlib.contextmanager
-def section_of(section: str) -> Iterator[None]:
-  """Turns "keep_min must be ..." into an error about section.keep_min.
-
-  Args:
-    section: of the config.
-  """
-  try:
-    yield
-  except InputError:
-    raise
-  except ValueError as error:
-    raise InputError(f"{section}.{error}") from error

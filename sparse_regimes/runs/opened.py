@@ -3,23 +3,26 @@
 import contextlib
 import dataclasses
 import time
-import zlib
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import jax
-import numpy as np
 from etils import epath
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from sparse_regimes.data.dataset import Dataset
+from sparse_regimes.data.streaming import is_streamed
 from sparse_regimes.errors import InputError
 from sparse_regimes.masks.statistics import Arithmetic
 from sparse_regimes.runs import factory, processes
 from sparse_regimes.runs.checkpoint import Checkpoints, has_checkpoints
-from sparse_regimes.runs.epoch import compiled_call, default_steps_per_call
-from sparse_regimes.runs.evaluate import make_batches
+from sparse_regimes.runs.epoch import (
+  Feed,
+  FromDevice,
+  FromHost,
+  default_steps_per_call,
+)
+from sparse_regimes.runs.evaluate import Batches, make_batches
 from sparse_regimes.runs.journal import Journal
 from sparse_regimes.runs.mesh import (
   described,
@@ -34,12 +37,16 @@ from sparse_regimes.runs.pace import format_seconds
 from sparse_regimes.runs.pauses import Pauses
 from sparse_regimes.runs.start_from import check_start, start_from
 from sparse_regimes.runs.stopping import StopSignals
-from sparse_regimes.runs.workdir import open_workdir
+from sparse_regimes.runs.workdir import (
+  open_workdir,
+  store_constants,
+  stored_constants,
+)
 from sparse_regimes.runs.writers import METRICS_FILE
-from sparse_regimes.training.classification import Batch
-from sparse_regimes.training.eval_step import EvalStep, make_eval_step
+from sparse_regimes.tasks import Task
+from sparse_regimes.training.averaging import averaging
 from sparse_regimes.training.state import TrainState
-from sparse_regimes.training.step import make_step, make_train_call
+from sparse_regimes.training.step import make_train_call
 
 Log = Callable[[str], None]
 
@@ -52,7 +59,7 @@ class OpenRun:
     config: complete.
     workdir: its folder, which is this process's alone.
     log: takes a line at a time.
-    data: uint8 images.
+    task: what it learns, with its data.
     parts: model, optimizer, controller.
     arithmetic: of a forward pass.
     mesh: its devices.
@@ -67,7 +74,7 @@ class OpenRun:
   config: ConfigDict
   workdir: epath.Path
   log: Log
-  data: Dataset
+  task: Task
   parts: factory.Parts
   arithmetic: Arithmetic
   mesh: Mesh
@@ -89,23 +96,28 @@ class OpenRun:
     return len(self.journal.records) == self.epochs
 
   @property
-  def num_seen(self) -> int:
-    """Training images that are evaluated as the test images are."""
-    return min(self.config.eval.num_train, len(self.data.train_labels))
+  def is_streamed(self) -> bool:
+    """Whether training examples are read as they are needed."""
+    return _is_streamed(self.task, self.config)
+
+
+def _is_streamed(task: Task, config: ConfigDict) -> bool:
+  examples = task.train_examples.values()
+  return any(is_streamed(config.data.stream, array) for array in examples)
 
 
 class Programs(NamedTuple):
   """What a run calls, compiled, and what it evaluates.
 
   Attributes:
-    train_call: ``(state, indices) -> (state, metrics)``.
-    eval_step: of :func:`sparse_regimes.make_eval_step`.
-    eval_batches: on the devices, by split.
+    feed: the training step, with where its batches come from.
+    eval_step: of the task.
+    eval_batches: by evaluation set.
   """
 
-  train_call: Callable[..., Any]
-  eval_step: EvalStep
-  eval_batches: dict[str, list[Batch]]
+  feed: Feed
+  eval_step: Any
+  eval_batches: dict[str, Batches]
 
 
 @contextlib.contextmanager
@@ -125,20 +137,22 @@ def open_run(
   """
   with contextlib.ExitStack() as stack:
     with processes.all_or_none():
-      data = factory.make_data(config, log)
+      task = factory.make_task(config, log, stored_constants(workdir))
       past = epath.Path(config.train.start_from)
       # A run that has begun needs it no longer.
       if config.train.start_from and not has_checkpoints(workdir):
-        check_start(past, config, data)
-    processes.check_same("data", digest_of(data))
-    steps_per_epoch = len(data.train_labels) // config.train.batch_size
+        check_start(past, config, task)
+    processes.check_same("data", task.digest)
+    steps_per_epoch = task.num_train // config.train.batch_size
     steps_per_call = config.train.steps_per_call or default_steps_per_call(
-      jax.default_backend(), steps_per_epoch
+      jax.default_backend(),
+      steps_per_epoch,
+      is_streamed=_is_streamed(task, config),
     )
     parts = factory.make_parts(
-      config, num_classes=data.num_classes, steps_per_epoch=steps_per_epoch
+      config, steps_per_epoch=steps_per_epoch, **task.arguments
     )
-    arithmetic = factory.multiply_adds(parts.model, data)
+    arithmetic = factory.multiply_adds(parts.model, task.inputs)
     factory.check_budgets(parts.controller, arithmetic)
     mesh = make_mesh(config.train.batch_size, config.train.num_devices)
     stack.enter_context(jax.set_mesh(mesh))
@@ -148,15 +162,17 @@ def open_run(
     checkpoints = stack.enter_context(
       Checkpoints(workdir, keep=config.checkpoint.keep)
     )
-    state = factory.make_state(config, parts, data.train_images.shape[1:])
+    processes.on_first(lambda: store_constants(workdir, task.constants))
+    state = factory.make_state(config, parts, task.inputs, task)
     shardings = state_shardings(state, mesh, config.train.parameters)
     restored = checkpoints.restore_latest(described(state, shardings), log)
     if restored is None:
       processes.on_first(lambda: check_no_records(workdir))
       if config.train.start_from:
         with processes.all_or_none():
-          state = start_from(past, state, parts.tx, data, mesh, log)
-      state, journal = place_state(state, shardings), Journal()
+          state = start_from(past, state, parts.tx, task, mesh, log)
+      state = place_state(state, shardings)
+      journal = Journal.of_task(task.metric, chosen_by(task))
     else:
       state, journal = restored
       log(
@@ -167,7 +183,7 @@ def open_run(
       config=config,
       workdir=workdir,
       log=log,
-      data=data,
+      task=task,
       parts=parts,
       arithmetic=arithmetic,
       mesh=mesh,
@@ -180,58 +196,55 @@ def open_run(
     )
 
 
+def chosen_by(task: Task) -> str:
+  """The number of a record that the best epoch has the best of."""
+  of = "validation" if "validation" in task.evaluation_sets else "test"
+  return f"{of}_dense_{task.choice}"
+
+
 def compile_programs(run: OpenRun) -> Programs:
-  """The data on the devices, and the programs compiled for it."""
-  data, mesh, config = run.data, run.mesh, run.config
-  train_split = (
-    place(data.train_images, replicated(mesh)),
-    place(data.train_labels, replicated(mesh)),
-  )
+  """The data where it is to lie, and the programs compiled for it."""
+  task, mesh, config = run.task, run.mesh, run.config
   eval_batches = {
-    split: make_batches(images, labels, config.eval.batch_size, mesh)
-    for split, images, labels in (
-      ("test", data.test_images, data.test_labels),
-      (
-        "train",
-        data.train_images[: run.num_seen],
-        data.train_labels[: run.num_seen],
-      ),
-    )
+    name: make_batches(examples, config.eval.batch_size, mesh)
+    for name, examples in task.evaluation_sets.items()
   }
-  parts, batch_size = run.parts, config.train.batch_size
-  loss_fn = factory.make_loss(config, parts.model, data)
-  train_step = make_step(loss_fn, parts.tx, parts.controller)
-  shardings = state_shardings(run.state, mesh, config.train.parameters)
-  train_call = compiled_call(
-    make_train_call(train_step, out_shardings=(shardings, replicated(mesh))),
-    train_split,
-    over_batches(mesh, axis=1, size=batch_size),
-  )
+  feed = _make_feed(run)
   started = time.monotonic()
   for num_steps in {
     min(run.steps_per_call, run.steps_per_epoch),
     run.steps_per_epoch % run.steps_per_call,
   } - {0}:
-    indices = np.zeros((num_steps, batch_size), np.int32)
-    train_call(run.state, indices, run=False)
+    feed.compile(run.state, num_steps)
   run.log(
     "compiled    the training step in"
     f" {format_seconds(time.monotonic() - started)}"
   )
-  eval_step = make_eval_step(parts.model.apply, preprocess=data.preprocess)
+  eval_step = task.eval_step(run.parts.model)
   # The last batch may be shorter; all are compiled before a signal can wait.
   for batches in eval_batches.values():
     for batch in (batches[0], batches[-1]):
       jax.block_until_ready(eval_step(run.state, batch, 1.0))
-  return Programs(train_call, eval_step, eval_batches)
+  return Programs(feed, eval_step, eval_batches)
 
 
-def digest_of(data: Dataset) -> int:
-  """A checksum of the images and labels that decide a run."""
-  checksum = 0
-  for array in (data.train_images, data.train_labels, data.test_images):
-    checksum = zlib.crc32(np.ascontiguousarray(array).data, checksum)
-  return checksum
+def _make_feed(run: OpenRun) -> Feed:
+  task, mesh, train = run.task, run.mesh, run.config.train
+  parts, examples = run.parts, task.train_examples
+  train_step = task.train_step(parts.model, parts.tx, parts.controller)
+  if train.ema_decay:
+    train_step = averaging(train_step, train.ema_decay)
+  shardings = state_shardings(run.state, mesh, train.parameters)
+  call = make_train_call(
+    train_step,
+    None if run.is_streamed else task.batch,
+    out_shardings=(shardings, replicated(mesh)),
+  )
+  over = over_batches(mesh, axis=1, size=train.batch_size)
+  if run.is_streamed:
+    return FromHost(call, examples, over, train.batch_size)
+  placed = {name: place(x, replicated(mesh)) for name, x in examples.items()}
+  return FromDevice(call, placed, over, train.batch_size)
 
 
 def check_no_records(workdir: epath.Path) -> None:

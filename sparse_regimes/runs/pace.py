@@ -41,19 +41,19 @@ class Pace:
 
   Attributes:
     batch_size: images a training step.
-    num_test_images: images an evaluation; an epoch evaluates twice.
+    num_evaluated: examples an evaluation; an epoch evaluates twice.
     seconds_per_step: measured, of one training step.
     seconds_per_evaluation: of an epoch's two evaluations; None until measured,
       and taken as the forward third of as many training images meanwhile.
 
   Example:
-    >>> pace = Pace(batch_size=100, num_test_images=300, seconds_per_step=1.0)
+    >>> pace = Pace(batch_size=100, num_evaluated=300, seconds_per_step=1.0)
     >>> pace.predict(num_steps=10, num_evaluations=1)
     12.0
   """
 
   batch_size: int
-  num_test_images: int
+  num_evaluated: int
   seconds_per_step: float = float("nan")
   seconds_per_evaluation: float | None = None
 
@@ -61,7 +61,7 @@ class Pace:
     """Seconds for so many training steps and dual evaluations."""
     evaluation = self.seconds_per_evaluation
     if evaluation is None:
-      passes = 2 * self.num_test_images / self.batch_size
+      passes = 2 * self.num_evaluated / self.batch_size
       evaluation = passes * self.seconds_per_step / 3
     return num_steps * self.seconds_per_step + num_evaluations * evaluation
 

@@ -8,7 +8,6 @@ import jax
 from etils import epath
 from ml_collections import ConfigDict
 
-from sparse_regimes.data.dataset import Dataset
 from sparse_regimes.errors import InputError, one_of
 from sparse_regimes.runs import factory
 from sparse_regimes.runs.checkpoint import (
@@ -25,7 +24,9 @@ from sparse_regimes.runs.workdir import (
   FREE,
   differing_fields,
   saved_config,
+  stored_constants,
 )
+from sparse_regimes.tasks import Task
 from sparse_regimes.training.state import TrainState
 from sparse_regimes.tree import by_path
 
@@ -37,14 +38,14 @@ class PastRun:
   Attributes:
     config: of the run, with overrides.
     parts: its static objects.
-    data: that it was trained on.
+    task: that it learned, with its data.
     state: on the default device.
     journal: up to the checkpoint.
   """
 
   config: ConfigDict
   parts: factory.Parts
-  data: Dataset
+  task: Task
   state: TrainState
   journal: Journal
 
@@ -90,38 +91,36 @@ def load_run(
     InputError: if there is no such checkpoint or it cannot be read, or if the
       config is of another network.
   """
-  data = factory.make_data(config, log)
-  parts, template = describe_run(workdir, config, data)
+  task = factory.make_task(config, log, stored_constants(workdir))
+  parts, template = describe_run(workdir, config, task)
   state, journal = restore(workdir, which, template, log)
-  return PastRun(config, parts, data, state, journal)
+  return PastRun(config, parts, task, state, journal)
 
 
 def describe_state(
-  config: ConfigDict, data: Dataset
+  config: ConfigDict, task: Task
 ) -> tuple[factory.Parts, TrainState]:
   """The static objects of a config, and shapes and dtypes of its state."""
-  parts = factory.make_parts(
-    config, num_classes=data.num_classes, steps_per_epoch=1
-  )
+  parts = factory.make_parts(config, steps_per_epoch=1, **task.arguments)
   template = jax.eval_shape(
-    lambda: factory.make_state(config, parts, data.test_images.shape[1:])
+    lambda: factory.make_state(config, parts, task.inputs, task)
   )
   return parts, template
 
 
 def describe_run(
-  workdir: epath.Path, config: ConfigDict, data: Dataset
+  workdir: epath.Path, config: ConfigDict, task: Task
 ) -> tuple[factory.Parts, TrainState]:
   """As :func:`describe_state`, of a run's config with overrides.
 
   Raises:
     InputError: if the overrides make another state than the run's.
   """
-  parts, template = describe_state(config, data)
+  parts, template = describe_state(config, task)
   before = saved_config(workdir)
   # Parameters are float32 whatever it computes in.
   if changed := differing_fields(before, config, (*FREE, "model.dtype")):
-    saved = by_path(describe_state(before, data)[1])
+    saved = by_path(describe_state(before, task)[1])
     wanted = by_path(template)
     # What moments say of a parameter the parameter itself says better.
     for name in sorted(
@@ -148,7 +147,7 @@ def restore(
 
   Args:
     workdir: the run's folder.
-    which: ``best`` (by dense test accuracy) or ``last``.
+    which: ``best`` (as the run's task chooses) or ``last``.
     template: a state of the checkpoint's shapes and dtypes, of arrays or of
       ``jax.ShapeDtypeStruct``.
     log: told what was skipped and why.

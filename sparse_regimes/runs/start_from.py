@@ -10,11 +10,12 @@ from etils import epath
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from sparse_regimes.data.dataset import Dataset
 from sparse_regimes.errors import InputError
 from sparse_regimes.runs import factory
 from sparse_regimes.runs.mesh import described, state_shardings
 from sparse_regimes.runs.past_run import describe_state, load_config, restore
+from sparse_regimes.tasks import Task
+from sparse_regimes.training.averaging import EMA
 from sparse_regimes.training.state import TrainState
 from sparse_regimes.tree import by_path, name_of
 
@@ -22,19 +23,18 @@ from sparse_regimes.tree import by_path, name_of
 _MAY_DIFFER = ("/zeroth_bias", "/norm/bias")
 
 
-def check_start(workdir: epath.Path, config: ConfigDict, data: Dataset) -> None:
+def check_start(workdir: epath.Path, config: ConfigDict, task: Task) -> None:
   """Raises an ``InputError`` unless a run can begin with that one.
 
   Args:
     workdir: of the other run, ``train.start_from``.
     config: of the new run.
-    data: of the new run; the other one had images of such a shape, and as many
-      classes.
+    task: of the new run; the other one had such examples, and as many classes.
   """
   parent = load_config(workdir, "best", argument="train.start_from")
   factory.check_parent(config, parent)
-  _, state = describe_state(config, data)
-  _, past = describe_state(parent, data)
+  _, state = describe_state(config, task)
+  _, past = describe_state(parent, task)
   _adopt_all(state, past, workdir)
 
 
@@ -42,7 +42,7 @@ def start_from(
   workdir: epath.Path,
   state: TrainState,
   tx: optax.GradientTransformation,
-  data: Dataset,
+  task: Task,
   mesh: Mesh,
   log: Callable[[str], None],
 ) -> TrainState:
@@ -52,7 +52,7 @@ def start_from(
     workdir: the other run's folder.
     state: before the first step.
     tx: the optimizer of ``state``.
-    data: as for :func:`check_start`.
+    task: as for :func:`check_start`.
     mesh: of the new run.
     log: takes a line at a time.
 
@@ -61,7 +61,7 @@ def start_from(
       zeroth biases and biases of norms may differ.
   """
   config = load_config(workdir, "best", argument="train.start_from")
-  _, template = describe_state(config, data)
+  _, template = describe_state(config, task)
   shardings = state_shardings(template, mesh, "replicated")
   past, journal = restore(workdir, "best", described(template, shardings), log)
   params, model_state, new, left = _adopt_all(state, past, workdir)
@@ -73,9 +73,15 @@ def start_from(
   params, model_state = jax.tree.map(
     jnp.asarray, jax.device_get((params, model_state))
   )
+  extra = state.extra
+  if extra and EMA in extra:
+    extra = {**extra, EMA: params}
   # A rollback notes them.
   return state.replace(
-    params=params, model_state=model_state, opt_state=tx.init(params)
+    params=params,
+    model_state=model_state,
+    opt_state=tx.init(params),
+    extra=extra,
   )
 
 

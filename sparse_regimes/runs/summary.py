@@ -16,10 +16,14 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from sparse_regimes import __version__
-from sparse_regimes.data.dataset import Dataset
 from sparse_regimes.masks.statistics import Arithmetic, skippable_share
-from sparse_regimes.runs.journal import RECORD_NAMES, Journal, Record
+from sparse_regimes.runs.journal import (
+  Journal,
+  Record,
+  record_names,
+)
 from sparse_regimes.runs.pace import Pace, format_seconds, typical_pace
+from sparse_regimes.tasks import Task, length
 from sparse_regimes.training.state import TrainState
 
 SUMMARY_FILE = "summary.json"
@@ -31,12 +35,13 @@ _DEAD = 1e-4
 
 def describe_setup(
   config: ConfigDict,
-  data: Dataset,
+  task: Task,
   state: TrainState,
   mesh: Mesh,
   *,
   steps_per_epoch: int,
   steps_per_call: int,
+  is_streamed: bool = False,
 ) -> list[str]:
   """One line each on devices, data, parameters and steps."""
   device = mesh.devices.flat[0]
@@ -48,13 +53,14 @@ def describe_setup(
     f"devices     {mesh.size} x {device.device_kind} ({device.platform})"
     + (f", {others} left idle" if others else "")
     + (f", in {processes} processes" if processes > 1 else ""),
-    f"data        {config.data.name}: {len(data.train_labels):,} train and"
-    f" {len(data.test_labels):,} test images: {data.source}",
+    f"data        {config.data.name}: {task.num_train:,} train and"
+    f" {length(task.evaluation_sets['test']):,} test {task.unit}:"
+    f" {task.source}" + (", read as they are needed" if is_streamed else ""),
     f"parameters  {num_parameters:,} in {_named(config.model)}",
     f"controller  {_named(config.controller)}",
-    f"steps       {steps_per_epoch:,} an epoch of {train.batch_size} images"
-    f" each, {steps_per_epoch * train.epochs:,} in {train.epochs} epochs,"
-    f" {steps_per_call} a call",
+    f"steps       {steps_per_epoch:,} an epoch of {train.batch_size}"
+    f" {task.unit} each, {steps_per_epoch * train.epochs:,} in"
+    f" {train.epochs} epochs, {steps_per_call} a call",
   ]
 
 
@@ -109,8 +115,9 @@ def describe_epoch(
     warning += f" {measured['step']}: {', '.join(broken)}"
   if journal.collapsed:
     warning += (
-      f"\nwarning: collapsed at step {journal.collapses[-1][0]}: accuracy has"
-      " not come back since the last reset; docs/collapse.md has remedies"
+      f"\nwarning: collapsed at step {journal.collapses[-1][0]}:"
+      f" {journal.metric} has not come back since the last reset;"
+      " docs/collapse.md has remedies"
     )
   dead = dead_sites(arithmetic, measured["test_dense_sites"])
   if dead:
@@ -120,11 +127,21 @@ def describe_epoch(
   return (
     f"epoch {measured['epoch']:>3}/{epochs}"
     f"  loss {measured['train_loss']:.3f}"
-    f"  train {measured['train_accuracy']:.3f}"
+    f"  train {measured[f'train_{journal.metric}']:.3f}"
     f"  keep {measured['keep_ratio']:.3f}"
-    f"  test at budget {measured['test_sparse_accuracy']:.4f}"
-    f"  dense {measured['test_dense_accuracy']:.4f}"
-    f"{pace}{warning}"
+    f"  test at budget {measured[f'test_sparse_{journal.metric}']:.4f}"
+    f"  dense {measured[f'test_dense_{journal.metric}']:.4f}"
+    f"{_others(measured, journal)}{pace}{warning}"
+  )
+
+
+def _others(measured: Mapping[str, Any], journal: Journal) -> str:
+  """The metric of other evaluations, dense."""
+  end = f"_dense_{journal.metric}"
+  return "".join(
+    f"  {name.removesuffix(end)} {value:.4f}"
+    for name, value in measured.items()
+    if name.endswith(end) and not name.startswith(("train_", "test_"))
   )
 
 
@@ -141,7 +158,8 @@ def summarize(
 
   Nothing was evaluated of one that diverged in its first epoch: null.
   """
-  unknown: Record = dict.fromkeys(RECORD_NAMES)
+  metric = journal.metric
+  unknown: Record = dict.fromkeys(record_names(metric))
   last = journal.records[-1] if journal.records else unknown | {"epoch": 0}
   best = journal.best or unknown
   details = journal.details[-1] if journal.details else {}
@@ -161,14 +179,20 @@ def summarize(
     "resets": journal.budget.resets,
     "lowest_keep_ratio": journal.budget.lowest,
     "final_keep_ratio": last["keep_ratio"],
-    "final_train_accuracy": last["train_accuracy"],
-    "final_test_sparse_accuracy": last["test_sparse_accuracy"],
-    "final_test_dense_accuracy": last["test_dense_accuracy"],
-    "best_test_dense_accuracy": best["test_dense_accuracy"],
+    f"final_train_{metric}": last[f"train_{metric}"],
+    f"final_test_sparse_{metric}": last[f"test_sparse_{metric}"],
+    f"final_test_dense_{metric}": last[f"test_dense_{metric}"],
+    f"best_test_dense_{metric}": best[f"test_dense_{metric}"],
     "best_epoch": best["epoch"],
-    # Of training images as they are evaluated: the gap to the test split.
-    "final_train_sparse_accuracy": details.get("train_sparse_accuracy"),
-    "final_train_dense_accuracy": details.get("train_dense_accuracy"),
+    # Of training examples as they are evaluated: the gap to the test split.
+    f"final_train_sparse_{metric}": details.get(f"train_sparse_{metric}"),
+    f"final_train_dense_{metric}": details.get(f"train_dense_{metric}"),
+    # Other evaluation sets, and averaged parameters.
+    **{
+      f"final_{name}": last[name]
+      for name in last
+      if name not in record_names(metric)
+    },
     # Upper bounds of what a sparse kernel could save.
     "skippable_share_sparse": skippable["sparse"],
     "skippable_share_dense": skippable["dense"],
@@ -225,6 +249,11 @@ def _processors() -> int:
 
 def describe_summary(summary: dict[str, Any], workdir: epath.Path) -> str:
   """The end of a run, for a person."""
+  metric = next(
+    name.removeprefix("best_test_dense_")
+    for name in summary
+    if name.startswith("best_test_dense_")
+  )
   pace = summary["images_per_second"]
   pace = "" if pace is None else f", {pace:.0f} images/s"
   return (
@@ -234,10 +263,10 @@ def describe_summary(summary: dict[str, Any], workdir: epath.Path) -> str:
     f" {summary['resets']} resets, lowest keep ratio"
     f" {summary['lowest_keep_ratio']:.3f}, last"
     f" {summary['final_keep_ratio']:.3f}\n"
-    f"  test, dense   {summary['final_test_dense_accuracy']:.4f} at the end,"
-    f" best {summary['best_test_dense_accuracy']:.4f} in epoch"
+    f"  test, dense   {summary[f'final_test_dense_{metric}']:.4f} at the end,"
+    f" best {summary[f'best_test_dense_{metric}']:.4f} in epoch"
     f" {summary['best_epoch']}\n"
-    f"  test, budget  {summary['final_test_sparse_accuracy']:.4f} at the last"
+    f"  test, budget  {summary[f'final_test_sparse_{metric}']:.4f} at the last"
     " keep ratio\n"
     f"{_collapses(summary)}"
     f"  run folder    {workdir}: curves.png, metrics.jsonl, checkpoints\n"

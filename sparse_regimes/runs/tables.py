@@ -4,7 +4,7 @@ import csv
 import io
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from etils import epath
@@ -29,16 +29,24 @@ _TABLES = {
 }
 
 
-def write_sweep(folder: epath.Path, content: dict[str, Any]) -> None:
+def write_sweep(
+  folder: epath.Path,
+  content: dict[str, Any],
+  others: Mapping[str, Sequence[dict[str, Any]]] | None = None,
+) -> None:
   """Writes ``sweep.json``, and ``sweep.csv`` with a line a ratio and site.
 
   Args:
     folder: of the run.
     content: ``rows`` of :func:`sweep`, ``sites`` (their names) and what
       identifies them. A number that is not finite becomes null.
+    others: rows of other evaluation sets by name, for ``sweep.json``.
   """
-  rows = [{n: _plain(row[n]) for n in row} for row in content["rows"]]
-  text = json.dumps(content | {"rows": rows}, indent=2, allow_nan=False)
+  rows = _plain_rows(content["rows"])
+  content = content | {"rows": rows}
+  if others:
+    content["others"] = {n: _plain_rows(each) for n, each in others.items()}
+  text = json.dumps(content, indent=2, allow_nan=False)
   write(folder / SWEEP_FILE, text + "\n")
   lines = io.StringIO()
   table = csv.writer(lines)
@@ -49,6 +57,10 @@ def write_sweep(folder: epath.Path, content: dict[str, Any]) -> None:
         [*(row[n] for n in TOTALS), site, *(row[n][i] for n in SITES)]
       )
   write(folder / "sweep.csv", lines.getvalue())
+
+
+def _plain_rows(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+  return [{name: _plain(row[name]) for name in row} for row in rows]
 
 
 def _plain(value: Any) -> Any:

@@ -6,21 +6,25 @@ import os
 import platform
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from etils import epath
 from ml_collections import ConfigDict
 
 from sparse_regimes.errors import InputError
-from sparse_regimes.files import is_remote, lock, write
+from sparse_regimes.files import is_remote, lock, read_json, write
 from sparse_regimes.references import file_of
 from sparse_regimes.runs import config as configs
 from sparse_regimes.runs.makers import NAMED
 
 CONFIG_FILE = "config.json"
+CONSTANTS_FILE = "task.json"
 _LOCK_FILE = ".lock"
 _CODE = "code"
+# A vocabulary may be large; no run has more.
+_MAX_BYTES = 1 << 26
 # Any of these says that a run lives here.
 _RUN_FILES = (CONFIG_FILE, "metrics.jsonl", "checkpoints")
 # What may differ when a run goes on: it decides where and how fast, not what.
@@ -28,6 +32,7 @@ FREE = (
   "checkpoint.",
   "data.dir",
   "eval.batch_size",
+  "eval.parameters",
   "log.",
   "train.num_devices",
   "train.on_nonfinite",
@@ -198,6 +203,30 @@ def _copy_code(path: epath.Path, config: ConfigDict) -> None:
       )
     copy.parent.mkdir(parents=True, exist_ok=True)
     write(epath.Path(copy), text)
+
+
+def stored_constants(path: epath.Path) -> dict[str, Any] | None:
+  """What the run computed from its data when it began; None before that.
+
+  Raises:
+    InputError: if it cannot be read.
+  """
+  file = path / CONSTANTS_FILE
+  if not file.exists():
+    return None
+  try:
+    content = read_json(file, most=_MAX_BYTES)
+    if not isinstance(content, dict):
+      raise ValueError("it is no JSON object")
+  except (OSError, ValueError) as error:
+    raise InputError(f"{file} could not be read: {error}") from error
+  return content
+
+
+def store_constants(path: epath.Path, constants: Mapping[str, Any]) -> None:
+  """Writes them, for whoever goes on with the run or looks at it."""
+  if not (path / CONSTANTS_FILE).exists():
+    write(path / CONSTANTS_FILE, json.dumps(constants, indent=2) + "\n")
 
 
 def differing_fields(

@@ -108,6 +108,7 @@ class Progress:
     pace: kept up to date with the seconds a step takes.
     describe_cost: what to say of the pace after the first steps.
     first_step: steps made before this start of the run.
+    metric: of the task.
     seconds_between_lines: at most one plain line in this time, besides those
       of :meth:`line`.
   """
@@ -121,6 +122,7 @@ class Progress:
     describe_cost: Callable[[Pace], str],
     log: Callable[[str], None],
     first_step: int = 0,
+    metric: str = "accuracy",
     seconds_between_lines: float = 30.0,
   ):
     self._epochs = epochs
@@ -128,6 +130,7 @@ class Progress:
     self._pace = pace
     self._describe_cost: Callable[[Pace], str] | None = describe_cost
     self._seconds_between_lines = seconds_between_lines
+    self._metric = metric
     self._last_line = time.monotonic()
     self._bar = None
     self._log = log
@@ -161,12 +164,12 @@ class Progress:
       self._before + self._done
     )
     left = self._pace.predict(num_steps=steps_left, num_evaluations=epochs_left)
-    loss, accuracy, keep_ratio = (
+    loss, value, keep_ratio = (
       float(np.mean(metrics[name][-1]))
-      for name in ("loss", "accuracy", "keep_ratio")
+      for name in ("loss", self._metric, "keep_ratio")
     )
     status = (
-      f"epoch {self._epoch} loss {loss:.3f} acc {accuracy:.3f}"
+      f"epoch {self._epoch} loss {loss:.3f} {self._metric[:6]} {value:.3f}"
       f" keep {keep_ratio:.3f} {self._pace.images_per_second:.0f} images/s"
       f" {format_seconds(left)} left"
     )

@@ -43,7 +43,7 @@ def swept(keep_ratios):
   model, mesh = TinyNet(), make_mesh(8, 1)
   state = tiny_state(model, sgd(0.1), controllers.constant())
   state = place_state(state, state_shardings(state, mesh, "replicated"))
-  batches = make_batches(IMAGES, LABELS, 8, mesh)
+  batches = make_batches({"images": IMAGES, "labels": LABELS}, 8, mesh)
   step = make_sweep_step(model.apply, preprocess=normalize)
   rows = sweep(step, state, batches, keep_ratios)
   assert step._cache_size() == 2  # the last batch is shorter

@@ -106,7 +106,7 @@ def test_they_are_those_of_the_checkpoint(run):
   """The last epoch again, from its parameters and the pure functions."""
   workdir = epath.Path(run)
   config = configs.load(str(run / "config.json"))
-  data = factory.make_data(config, print)
+  data = factory.make_task(config, print).data
   parts = factory.make_parts(config, num_classes=10, steps_per_epoch=1)
   with jax.numpy_dtype_promotion("standard"):
     template = jax.eval_shape(
@@ -150,7 +150,7 @@ def test_they_are_those_of_the_checkpoint(run):
 
 def test_epoch_0_is_the_network_of_the_seed(run):
   config = configs.load(str(run / "config.json"))
-  data = factory.make_data(config, print)
+  data = factory.make_task(config, print).data
   parts = factory.make_parts(config, num_classes=10, steps_per_epoch=1)
   with jax.numpy_dtype_promotion("standard"):
     state = factory.make_state(config, parts, data.test_images.shape[1:])

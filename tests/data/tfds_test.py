@@ -177,7 +177,8 @@ def test_any_prepared_set_by_its_name_and_rules(toy, tmp_path):
   ruled = tfds_sets.load("cifar10/3.0.2:train[:3],train[3:]", tmp_path)
   assert len(ruled.train_labels) == 3
   np.testing.assert_array_equal(
-    np.concatenate([ruled.train_images, ruled.test_images]), data.train_images
+    np.concatenate([*map(np.asarray, (ruled.train_images, ruled.test_images))]),
+    data.train_images,
   )
   with pytest.raises(ValueError, match="split rules must be TRAIN,TEST, got"):
     tfds_sets.load("cifar10:train", tmp_path)

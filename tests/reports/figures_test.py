@@ -14,7 +14,7 @@ from sparse_regimes.runs.trace import Trace
   [
     figures.curves,
     lambda *run: figures.curves(*run, ["Keep ratio"]),
-    figures.accuracies,
+    figures.both_splits,
     figures.generalisation_gap,
     lambda _, trace: figures.site_heat_map(trace, "Nonzero fraction, dense"),
   ],

@@ -22,7 +22,7 @@ def test_every_image_counts_once_whatever_the_batch(batch_size, num_devices):
   state = tiny_state(model, sgd(0.1), controllers.constant())
   state = place_state(state, state_shardings(state, mesh, "replicated"))
   eval_step = make_eval_step(model.apply, preprocess=normalize)
-  batches = make_batches(IMAGES, LABELS, batch_size, mesh)
+  batches = make_batches({"images": IMAGES, "labels": LABELS}, batch_size, mesh)
   assert sum(len(b["labels"]) for b in batches) == 23
 
   logits, stats = apply(model, state.variables, normalize(IMAGES), 0.3)

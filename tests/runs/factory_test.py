@@ -6,6 +6,7 @@ from sparse_regimes.errors import InputError
 from sparse_regimes.runs import config as configs
 from sparse_regimes.runs import factory
 from sparse_regimes.runs.epoch import default_steps_per_call
+from sparse_regimes.tasks.classification import splits
 
 
 @pytest.mark.parametrize(
@@ -62,7 +63,7 @@ def test_training_leaves_what_validation_needs():
   ):
     configs.load("smoke", [*arguments, "data.num_train=1025"])
   config = configs.load("smoke", [*arguments, "data.num_train=1024"])
-  assert factory.num_examples(config, (1280, 256)) == (1024, 256)
+  assert splits.num_examples(config, (1280, 256)) == (1024, 256)
 
 
 @pytest.mark.parametrize(

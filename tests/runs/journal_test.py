@@ -7,8 +7,8 @@ from journals import full_journal, metrics, record
 
 from sparse_regimes.runs.journal import (
   RECORD_NAMES,
-  STEP_METRICS,
   Journal,
+  step_metrics,
 )
 
 
@@ -79,4 +79,4 @@ def test_what_is_damaged_is_refused(damage):
 
 
 def test_the_metrics_of_a_step_have_these_names():
-  assert set(metrics([1.0])) == set(STEP_METRICS)
+  assert set(metrics([1.0])) == set(step_metrics())

@@ -14,6 +14,7 @@ from sparse_regimes.runs.mesh import (
   place_state,
   state_shardings,
 )
+from sparse_regimes.tasks import gather
 from sparse_regimes.training.optimizer import sgd
 from sparse_regimes.training.step import make_train_call
 
@@ -28,18 +29,20 @@ def trajectory(num_devices, parameters):
   shardings = state_shardings(state, mesh, parameters)
   state = place_state(state, shardings)
   batch = tiny_batch()
-  split = [
-    place(np.asarray(batch[name]), over_batches(mesh, 0, 16))
-    for name in ("images", "labels")
-  ]
+  examples = {
+    name: place(np.asarray(array), over_batches(mesh, 0, 16))
+    for name, array in batch.items()
+  }
   indices = place(
     np.arange(16, dtype=np.int32)[None], over_batches(mesh, 1, 16)
   )
-  train_call = make_train_call(train_step, out_shardings=(shardings, None))
+  train_call = make_train_call(
+    train_step, gather, out_shardings=(shardings, None)
+  )
   history = []
   with jax.set_mesh(mesh):
     for _ in range(12):
-      state, metrics = train_call(state, *split, indices)
+      state, metrics = train_call(state, examples, indices)
       history.append(
         [float(metrics[n][0]) for n in ("loss", "accuracy", "keep_ratio")]
       )

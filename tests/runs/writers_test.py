@@ -120,7 +120,7 @@ def metrics(num_steps):
 
 
 def test_plain_lines_without_a_terminal(capsys):
-  pace = Pace(batch_size=100, num_test_images=100)
+  pace = Pace(batch_size=100, num_evaluated=100)
   with Progress(
     epochs=2,
     steps_per_epoch=8,
@@ -151,7 +151,7 @@ def test_a_bar_on_a_terminal(capsys, monkeypatch):
   with Progress(
     epochs=1,
     steps_per_epoch=8,
-    pace=Pace(batch_size=100, num_test_images=100),
+    pace=Pace(batch_size=100, num_evaluated=100),
     log=print,
     describe_cost=lambda pace: "the cost",
   ) as progress:

@@ -16,6 +16,7 @@ from sparse_regimes import (
 )
 from sparse_regimes.data.dataset import normalize
 from sparse_regimes.models.wide_resnet import from_reference
+from sparse_regimes.tasks import gather
 from sparse_regimes.training.optimizer import sgd
 from sparse_regimes.training.step import make_train_call
 
@@ -230,18 +231,23 @@ def test_several_steps_in_a_call_are_the_steps_one_by_one():
     controllers.strategy1(decide_every=2), sgd(0.05), dropout=0.2
   )
   batch = tiny_batch()
-  split = (batch["images"], batch["labels"])
   indices = np.random.default_rng(0).permutation(16).reshape(4, 4)
-  call = make_train_call(train_step)
+  call = make_train_call(train_step, gather)
   copy = jax.tree.map(jnp.copy, state)
-  scanned, together = call(state, *split, indices)
+  again = jax.tree.map(jnp.copy, state)
+  scanned, together = call(state, batch, indices)
   losses = []
   for index in indices:
-    copy, one = call(copy, *split, index[None])
+    copy, one = call(copy, batch, index[None])
     losses.append(one["loss"][0])
   np.testing.assert_allclose(together["loss"], losses, rtol=1e-5)
   chex.assert_trees_all_close(scanned.params, copy.params, rtol=1e-4)
   chex.assert_trees_all_equal(scanned.controller_state, copy.controller_state)
+  # And of batches that somebody else has gathered.
+  batches = {name: array[indices] for name, array in batch.items()}
+  given, streamed = make_train_call(train_step)(again, batches)
+  np.testing.assert_array_equal(streamed["loss"], together["loss"])
+  chex.assert_trees_all_equal(given.params, scanned.params)
 
 
 def test_eval_step_sums_over_the_batch():

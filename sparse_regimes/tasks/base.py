@@ -1,0 +1,130 @@
+"""What a run learns: the one interface between a run and its task."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+import jax
+import optax
+from flax import linen as nn
+
+from sparse_regimes.controllers import Controller
+from sparse_regimes.training.step import TrainStep
+
+# Arrays of examples by name, or what is indexed as arrays are.
+Examples = Mapping[str, Any]
+
+
+class Task(Protocol):
+  """A task of one run, with its data.
+
+  A class of this kind is made as ``Task(config, log, constants, **fields)``:
+  the run's config, a function that takes a line at a time, the ``constants``
+  of a run that has begun or None, and fields of the config's section ``task``,
+  which are the arguments that have defaults. It raises an ``InputError`` for
+  data that no run can train on.
+
+  Attributes:
+    unit: what a batch is made of, for people: ``images``.
+    metric: the name of what is measured beside the loss: ``accuracy``.
+    choice: what the best epoch is best at: ``metric``, or ``loss``, of which
+      less is better.
+    source: where the examples come from, for people.
+    num_train: examples of an epoch.
+    arguments: of the model, that the task decides, such as ``num_classes``.
+    inputs: shape and dtype of one example as the network takes it, with a
+      leading axis of 1.
+    train_examples: arrays on the host ``[num_train, ...]``; empty if the task
+      makes its own.
+    evaluation_sets: examples by the name of their set, of which there is
+      ``test``; ``train`` shows the gap between the two; ``validation``, where
+      there is one, chooses the best epoch.
+    digest: a checksum of everything that decides a run.
+    constants: what was computed from the training data and belongs to the run,
+      such as a mean or a vocabulary: for JSON.
+  """
+
+  unit: str
+  metric: str
+  choice: str
+  source: str
+  num_train: int
+  arguments: dict[str, Any]
+  inputs: jax.ShapeDtypeStruct
+  train_examples: Examples
+  evaluation_sets: dict[str, Examples]
+  digest: int
+  constants: dict[str, Any]
+
+  @staticmethod
+  def check(config: Any) -> dict[str, Any]:
+    """Raises an ``InputError`` for what is wrong before any data is read.
+
+    Returns:
+      Arguments to try the model with.
+    """
+
+  def batch(self, examples: Examples, index: jax.Array) -> Any:
+    """The batch of the examples at ``index``, inside the compiled step."""
+
+  def train_step(
+    self,
+    model: nn.Module,
+    tx: optax.GradientTransformation,
+    controller: Controller,
+  ) -> TrainStep:
+    """A step as of :func:`sparse_regimes.make_step`.
+
+    Its metrics have ``loss``, ``metric`` by its name and ``nonzero``.
+    """
+
+  def extra(self, key: jax.Array) -> Any:
+    """What the state carries besides, before the first step; or None."""
+
+  def eval_step(self, model: nn.Module) -> Any:
+    """``step(state, batch, keep_ratio) -> sums``, compiled.
+
+    The sums have ``count``, and ``loss``, ``metric`` by its name and
+    ``nonzero``, an array or a dict by site, each times the count.
+    """
+
+  def sweep(
+    self,
+    model: nn.Module,
+    state: Any,
+    batches: Sequence[Any],
+    keep_ratios: Sequence[Any],
+    on_ratio: Any,
+  ) -> list[dict[str, Any]]:
+    """Rows of :func:`sparse_regimes.analysis.budget_sweep.sweep`."""
+
+  def measure(
+    self,
+    model: nn.Module,
+    state: Any,
+    *,
+    num_examples: int,
+    flat: tuple[float, float] | None,
+    hessian_samples: int,
+  ) -> dict[str, Any]:
+    """What ``measures.json`` has of an epoch."""
+
+
+def gather(examples: Examples, index: jax.Array) -> dict[str, jax.Array]:
+  """The examples at ``index``, of every array.
+
+  Example:
+    >>> import jax.numpy as jnp
+    >>> gather({"labels": jnp.array([3, 4, 5])}, jnp.array([2, 0]))["labels"]
+    Array([5, 3], dtype=int32)
+  """
+  return {name: array[index] for name, array in examples.items()}
+
+
+def length(examples: Examples) -> int:
+  """How many examples there are.
+
+  Example:
+    >>> length({"labels": np.zeros(3)})
+    3
+  """
+  return len(next(iter(examples.values())))

@@ -1,0 +1,171 @@
+"""The classification of images, as a task of a run."""
+
+import zlib
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import linen as nn
+
+from sparse_regimes.analysis.budget_sweep import make_sweep_step, sweep
+from sparse_regimes.analysis.network import measure_state
+from sparse_regimes.controllers import Controller
+from sparse_regimes.data import named
+from sparse_regimes.data.dataset import Dataset, Normalize
+from sparse_regimes.errors import in_range, one_of, section_of
+from sparse_regimes.tasks.base import Examples, gather
+from sparse_regimes.tasks.classification import splits
+from sparse_regimes.training.augment import augmented
+from sparse_regimes.training.classification import classification_loss
+from sparse_regimes.training.eval_step import EvalStep, make_eval_step
+from sparse_regimes.training.step import TrainStep, make_step
+
+# Bytes of the images of a set that is read as it is needed that are looked at.
+_LOOKED_AT = 1 << 20
+
+
+class Classification:
+  """Images and labels; a :class:`sparse_regimes.tasks.Task`.
+
+  Args:
+    config: the run's; it reads ``data``, ``augment``, ``eval`` and
+      ``train.batch_size``.
+    log: takes a line at a time.
+    constants: of :attr:`constants`, where the run has them already.
+
+  Raises:
+    InputError: for data that is not there or that no run can train on.
+  """
+
+  unit = "images"
+  metric = "accuracy"
+  choice = "accuracy"
+
+  def __init__(
+    self,
+    config: Any,
+    log: Callable[[str], None],
+    constants: Mapping[str, Any] | None = None,
+  ):
+    self._augment = config.augment.to_dict()
+    scale = None
+    if constants:
+      scale = Normalize(tuple(constants["mean"]), tuple(constants["std"]))
+    data = splits.load(config, log, scale)
+    self.data: Dataset = data.train
+    self._scale = data.train.preprocess
+    self.source = data.train.source
+    self.num_train = len(data.train.train_labels)
+    self.arguments = {"num_classes": data.train.num_classes}
+    shape = data.train.train_images.shape[1:]
+    self.inputs = jax.ShapeDtypeStruct((1, *shape), jnp.float32)
+    self.train_examples = _examples(
+      data.train.train_images, data.train.train_labels
+    )
+    seen = min(config.eval.num_train, self.num_train)
+    self.evaluation_sets = {
+      "test": _examples(data.train.test_images, data.train.test_labels),
+      "train": {n: x[:seen] for n, x in self.train_examples.items()},
+      **{name: _examples(*pair) for name, pair in data.others.items()},
+    }
+    self.digest = _digest(data.train)
+
+  @property
+  def constants(self) -> dict[str, Any]:
+    """What was computed from the training images and belongs to the run."""
+    return {"mean": list(self._scale.mean), "std": list(self._scale.std)}
+
+  @staticmethod
+  def check(config: Any) -> dict[str, Any]:
+    """See :meth:`sparse_regimes.tasks.Task.check`."""
+    with section_of("augment"):
+      augmented(_no_loss, num_classes=1, **config.augment)
+    with section_of("data"):
+      one_of("evaluate_on", config.data.evaluate_on, ("test", "validation"))
+      named.check_name(config.data.name)
+      in_range("image_size", config.data.image_size, 0, 4096)
+      in_range("num_validation", config.data.num_validation, 0, 10**9)
+    splits.check_sets(config)
+    # Of others the numbers are known when they are read.
+    if config.data.name in named.SIZES:
+      splits.check_batch(config, named.SIZES[config.data.name])
+    return {"num_classes": 1}
+
+  def batch(self, examples: Examples, index: jax.Array) -> dict[str, jax.Array]:
+    """The images and labels at ``index``."""
+    return gather(examples, index)
+
+  def train_step(
+    self,
+    model: nn.Module,
+    tx: optax.GradientTransformation,
+    controller: Controller,
+  ) -> TrainStep:
+    """A step on augmented batches."""
+    with section_of("augment"):
+      loss_fn = augmented(
+        classification_loss(model.apply, preprocess=self._scale),
+        num_classes=self.arguments["num_classes"],
+        **self._augment,
+      )
+    return make_step(loss_fn, tx, controller)
+
+  def extra(self, key: jax.Array) -> None:
+    """Nothing."""
+
+  def eval_step(self, model: nn.Module) -> EvalStep:
+    """Of labels that count, see :func:`sparse_regimes.make_eval_step`."""
+    return make_eval_step(model.apply, preprocess=self._scale)
+
+  def sweep(
+    self,
+    model: nn.Module,
+    state: Any,
+    batches: Sequence[Any],
+    keep_ratios: Sequence[Any],
+    on_ratio: Callable[[dict[str, Any]], None] = lambda row: None,
+  ) -> list[dict[str, Any]]:
+    """See :func:`sparse_regimes.analysis.budget_sweep.sweep`."""
+    step = make_sweep_step(model.apply, preprocess=self._scale)
+    return sweep(step, state, batches, keep_ratios, on_ratio)
+
+  def measure(
+    self,
+    model: nn.Module,
+    state: Any,
+    *,
+    num_examples: int,
+    flat: tuple[float, float] | None = None,
+    hessian_samples: int = 0,
+  ) -> dict[str, Any]:
+    """See :func:`sparse_regimes.analysis.network.measure_state`."""
+    return measure_state(
+      model,
+      state,
+      self.data,
+      num_images=num_examples,
+      flat=flat,
+      hessian_samples=hessian_samples,
+    )
+
+
+def _examples(images: Any, labels: np.ndarray) -> Examples:
+  return {"images": images, "labels": labels}
+
+
+def _no_loss(*_: Any, **__: Any) -> tuple[jax.Array, dict[str, Any]]:
+  return jnp.zeros(()), {}
+
+
+def _digest(data: Dataset) -> int:
+  """Of images and labels; of a set too large to read twice, of its first."""
+  checksum = 0
+  for array in (data.train_images, data.train_labels, data.test_images):
+    if not isinstance(array, np.ndarray):
+      each = max(1, int(np.prod(array.shape[1:])))
+      array = np.asarray(array[: max(1, _LOOKED_AT // each)])
+    checksum = zlib.crc32(np.ascontiguousarray(array).data, checksum)
+  return checksum
