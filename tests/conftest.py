@@ -76,19 +76,33 @@ def parity():
 
 
 @pytest.fixture(scope="session")
-def trained(tmp_path_factory, worker_id):
-  """The folder of a tiny run of two epochs, to read or to copy.
+def once(tmp_path_factory, worker_id):
+  """``once(name, make)``: a folder to read or to copy.
 
-  The first worker that needs it trains it.
+  The first worker makes it; ``make`` takes the path, which is not there yet.
   """
-  folder = tmp_path_factory.getbasetemp()
+  base = tmp_path_factory.getbasetemp()
   if worker_id != "master":
-    folder = folder.parent
-  with open(folder / "trained.lock", "w") as lock:
-    fcntl.flock(lock, fcntl.LOCK_EX)
-    if not (folder / "trained" / "summary.json").exists():
-      running.run(folder / "trained", "--config.train.epochs=2")
-  return folder / "trained"
+    base = base.parent
+
+  def get(name, make):
+    folder, done = base / name, base / f"{name}.done"
+    with open(base / f"{name}.lock", "w") as lock:
+      fcntl.flock(lock, fcntl.LOCK_EX)
+      if not done.exists():
+        make(folder)
+        done.touch()
+    return folder
+
+  return get
+
+
+@pytest.fixture(scope="session")
+def trained(once):
+  """The folder of a tiny run of two epochs, to read or to copy."""
+  return once(
+    "trained", lambda folder: running.run(folder, "--config.train.epochs=2")
+  )
 
 
 @pytest.fixture(autouse=True)

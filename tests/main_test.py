@@ -24,15 +24,20 @@ NAMES = {
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory):
+def run(once):
   """One smoke run: its folder, its records, what it printed."""
-  workdir = tmp_path_factory.mktemp("runs") / "smoke"
+  workdir = once("smoke", train_smoke)
+  printed = workdir.with_name("smoke.txt").read_text()
+  return workdir, records_of(workdir), printed
+
+
+def train_smoke(workdir):
   with contextlib.redirect_stdout(io.StringIO()) as out:
     code = main(
       [SMOKE, f"--workdir={workdir}", "--config.train.batch_size=320"]
     )
   assert code == 0
-  return workdir, records_of(workdir), out.getvalue()
+  workdir.with_name("smoke.txt").write_text(out.getvalue())
 
 
 def records_of(workdir):

@@ -16,7 +16,15 @@ from sparse_regimes.layers import BatchNorm
 from sparse_regimes.masks.statistics import nonzero_fraction
 
 
-@functools.partial(jax.jit, static_argnums=0)
+# Never optimised: it is called once.
+@functools.partial(
+  jax.jit,
+  static_argnums=0,
+  compiler_options={
+    "xla_backend_optimization_level": 0,
+    "xla_llvm_disable_expensive_passes": True,
+  },
+)
 def init(model, images, seed=0):
   return model.init(jax.random.key(seed), images, 1.0)
 

@@ -53,6 +53,9 @@ _SWEEPS: tuple[dict[str, Any], ...] = (
 # Panels of what lies between 0 and 1.
 _SHARES = ("accuracy", "keep ratio", "nonzero fraction")
 _COLLAPSE: dict[str, Any] = {"color": "#d1495b", "alpha": 0.18, "lw": 0}
+# In inches: a panel, and the room around it for numbers, a label and a title.
+_WIDTH = 4.5
+_LEFT, _RIGHT, _BELOW, _ABOVE = 0.58, 0.14, 0.5, 0.36
 # More marks than this are a band, not marks; they are finer above a few.
 MOST_MARKS = 2000
 _FEW_MARKS = 150
@@ -198,7 +201,7 @@ def site_heat_map(trace: Trace, title: str) -> Figure:
     title: of ``SITES``.
   """
   names = list(trace.site_multiply_adds)
-  figure, (ax,) = panels(1, height=1.4 + 0.15 * len(names))
+  figure, (ax,) = panels(1, height=1.4 + 0.15 * len(names), measured=True)
   values = np.array([epoch[SITES[title]] for epoch in trace.epochs], float)
   image = ax.imshow(
     values.T.reshape(len(names), -1),
@@ -261,7 +264,8 @@ def sweep_sites(rows: Sequence[Mapping[str, Any]], title: str) -> Figure:
   """
   rows = sorted(rows, key=lambda row: row["keep_ratio"])
   values = np.array([row[SWEEP_SITES[title]] for row in rows], float)
-  figure, (ax,) = panels(1, height=1.4 + 0.15 * values.shape[1])
+  height = 1.4 + 0.15 * values.shape[1]
+  figure, (ax,) = panels(1, height=height, measured=True)
   # A threshold may be anything, shares lie between 0 and 1.
   limits: dict[str, Any] = (
     {} if title == "Threshold" else {"vmin": 0, "vmax": 1}
@@ -316,14 +320,32 @@ def png(figure: Figure, dpi: int = 150) -> bytes:
 
 
 def panels(
-  count: int, *, height: float = 3.0, **arguments: Any
+  count: int, *, height: float = 3.0, measured: bool = False, **arguments: Any
 ) -> tuple[Figure, list[Axes]]:
-  """One panel, or several in two columns; the last may be one too many."""
+  """One panel, or several in two columns; the last may be one too many.
+
+  Args:
+    count: of panels.
+    height: of a panel, in inches.
+    measured: the room for labels is measured, which takes as long as drawing;
+      else it is that of numbers.
+    **arguments: of ``Figure.subplots``.
+  """
   columns = min(count, 2)
   rows = -(-count // columns)
-  figure = Figure(figsize=(4.5 * columns, height * rows), layout="constrained")
+  size = (_WIDTH * columns, height * rows)
+  figure = Figure(figsize=size, layout="constrained" if measured else None)
   FigureCanvasAgg(figure)
   axes = figure.subplots(rows, columns, squeeze=False, **arguments)
+  if not measured:
+    figure.subplots_adjust(
+      left=_LEFT / size[0],
+      right=1 - _RIGHT / size[0],
+      bottom=_BELOW / size[1],
+      top=1 - _ABOVE / size[1],
+      wspace=(_LEFT + _RIGHT) / (_WIDTH - _LEFT - _RIGHT),
+      hspace=(_BELOW + _ABOVE) / (height - _BELOW - _ABOVE),
+    )
   for ax in axes.ravel():
     ax.grid(alpha=0.3)
   return figure, list(axes.ravel())

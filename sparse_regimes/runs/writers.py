@@ -21,6 +21,7 @@ from sparse_regimes.runs.processes import is_first
 METRICS_FILE = "metrics.jsonl"
 # Steps timed before the cost of the run is announced.
 _STEPS_TO_ESTIMATE = 5
+_SHORT = {"accuracy": "acc"}
 
 
 def write_records(workdir: epath.Path, records: Sequence[Record]) -> None:
@@ -168,8 +169,9 @@ class Progress:
       float(np.mean(metrics[name][-1]))
       for name in ("loss", self._metric, "keep_ratio")
     )
+    name = _SHORT.get(self._metric, self._metric)
     status = (
-      f"epoch {self._epoch} loss {loss:.3f} {self._metric[:6]} {value:.3f}"
+      f"epoch {self._epoch} loss {loss:.3f} {name} {value:.3f}"
       f" keep {keep_ratio:.3f} {self._pace.images_per_second:.0f} images/s"
       f" {format_seconds(left)} left"
     )

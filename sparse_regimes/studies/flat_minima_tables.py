@@ -295,7 +295,7 @@ def rows_of(study: Study, measured: Measured) -> list[list[Any]]:
 def draw(study: Study, measured: Measured) -> bytes:
   """Means over seeds by epoch, with the range of the seeds."""
   count = len(study.drawn) + len(study.trajectories)
-  figure, axes = figures.panels(count, height=3.4)
+  figure, axes = figures.panels(count, height=3.4, measured=True)
   for ax in axes[count:]:
     ax.axis("off")
   styles = {

@@ -66,12 +66,15 @@ def test_the_identity_of_augmented_flatness(name, keep_ratio):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-  "name", ["mlp", "vit", pytest.param("wrn", marks=pytest.mark.optimised)]
-)
+@pytest.mark.parametrize("name", ["mlp", "vit", "wrn"])
 def test_gradients_are_those_of_finite_differences(name):
-  model, variables, layers = probed(name)
-  site = list(layers)[-1]
+  # Of one layer alone, as every other is one more to compile for.
+  site = {
+    "mlp": "block1/site",
+    "vit": "block1_mlp/site",
+    "wrn": "SparseActivation_6",
+  }[name]
+  model, variables, layers = probed(name, layers=(site,))
   layer = layers[site]
   module, leaf = site.split("/") if "/" in site else (None, site)
   direction = jax.random.normal(KEY, layer.hidden.shape)
@@ -89,7 +92,10 @@ def test_gradients_are_those_of_finite_differences(name):
   slope = (loss(step) - loss(-step)) / (2 * step)
   expected = jnp.vdot(direction, layer.hidden_gradient)
   np.testing.assert_allclose(slope, expected, rtol=2e-2, atol=1e-3)
-  np.testing.assert_array_equal(layer.hidden, jax.nn.relu(layer.pre))
+  # Rounded twice, as what comes before a norm is computed for each.
+  active = jax.nn.relu(layer.pre)
+  np.testing.assert_allclose(layer.hidden, active, rtol=2e-6, atol=1e-7)
+  np.testing.assert_array_equal(layer.hidden > 0, layer.pre > 0)
   np.testing.assert_array_equal(
     layer.pre_gradient, jnp.where(layer.pre > 0, layer.hidden_gradient, 0)
   )

@@ -48,9 +48,12 @@ def measure(workdir, **arguments):
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory):
+def run(once):
   """A run of three epochs and its measures."""
-  workdir = tmp_path_factory.mktemp("runs") / "mlp"
+  return once("mlp", train_and_measure)
+
+
+def train_and_measure(workdir):
   overrides = [f"--config.{override}" for override in SMALL]
   arguments = ["--config=mlp_vanilla", f"--workdir={workdir}", *overrides]
   with jax.numpy_dtype_promotion("standard"):
@@ -62,7 +65,6 @@ def run(tmp_path_factory):
       ]
     )
   assert code == 0
-  return workdir
 
 
 @pytest.fixture
@@ -354,9 +356,11 @@ def test_every_study_can_be_told_of_this_run(run, tmp_path):
 
 
 def test_a_study_is_trained_measured_and_thinned(tmp_path, capsys, monkeypatch):
-  arms = {"a": "cpu_mlp", "b": "cpu_mlp+model.activation=jsrelu"}
+  # Two runs that differ, of one program.
+  arms = {"a": "cpu_mlp", "b": "cpu_mlp+controller.keep_ratio=0.5"}
   study = flat_minima.STUDIES["mlp"]._replace(arms=arms)
   monkeypatch.setitem(flat_minima.STUDIES, "small", study)
+  monkeypatch.setattr(flat_minima, "HESSIAN_SAMPLES", 1)
   arguments = [
     *("--study=small", "--full", "--seeds=1", f"--out={tmp_path}"),
     *("--num_images=16", "--config.data.name=cifar10_mini"),

@@ -32,11 +32,12 @@ SMALL = (
 
 
 @pytest.fixture(scope="module")
-def vanilla(tmp_path_factory):
-  workdir = tmp_path_factory.mktemp("runs") / "vanilla"
-  with jax.numpy_dtype_promotion("standard"):
-    assert run("vit_vanilla", workdir) == 0
-  return workdir
+def vanilla(once):
+  return once("vanilla", train_vanilla)
+
+
+def train_vanilla(workdir):
+  assert run("vit_vanilla", workdir) == 0
 
 
 def run(config, workdir, *arguments):
