@@ -15,49 +15,24 @@ from ml_collections import ConfigDict
 def get_config() -> ConfigDict:
   """WRN-10-2 for 60 epochs, three decisions an epoch, 5 % each."""
   config = ConfigDict()
-  config.seed = 0
 
   config.data = ConfigDict()
-  config.data.name = "cifar10"
   config.data.num_train = 4000
   config.data.num_test = 2000
 
   config.model = ConfigDict()
   config.model.depth = 10
   config.model.widen = 2
-  config.model.norm = "rms"
-  config.model.activation = "relu"
-  config.model.scope = "global"
-  config.model.score = "value"
 
   config.controller = ConfigDict()
   config.controller.name = "strategy1"
-  config.controller.keep_init = 1.0
-  config.controller.keep_min = 0.0
-  config.controller.keep_max = 1.0
   config.controller.tighten_pct = 0.05
-  config.controller.relax_step = 1.0
-  config.controller.ema_beta = 0.5
-  config.controller.drop_tol = 0.12
-  config.controller.cooldown = 3
-  config.controller.relax_gain = 1.5
-  config.controller.max_relax_jump = 1.0
   config.controller.decide_every = 10
-
-  config.optimizer = ConfigDict()
-  config.optimizer.learning_rate = 0.1
-  config.optimizer.reference_batch_size = 128
-  config.optimizer.momentum = 0.9
-  config.optimizer.nesterov = True
-  config.optimizer.weight_decay = 0.0
-  config.optimizer.schedule = "cosine"
 
   config.train = ConfigDict()
   config.train.epochs = 60
-  config.train.batch_size = 128
 
   config.eval = ConfigDict()
-  config.eval.batch_size = 500
   config.eval.num_train = 500
 
   config.checkpoint = ConfigDict()

@@ -12,20 +12,14 @@ from ml_collections import ConfigDict
 def get_config() -> ConfigDict:
   """4,000 images of CIFAR-10, 20 epochs, no mask."""
   config = ConfigDict()
-  config.seed = 0
 
   config.data = ConfigDict()
-  config.data.name = "cifar10"
   config.data.num_train = 4000
   config.data.num_test = 2000
 
   config.model = ConfigDict()
   config.model.depth = 10
   config.model.widen = 1
-  config.model.norm = "rms"
-  config.model.activation = "relu"
-  config.model.scope = "global"
-  config.model.score = "value"
 
   config.controller = ConfigDict()
   config.controller.name = "constant"
@@ -33,18 +27,13 @@ def get_config() -> ConfigDict:
 
   config.optimizer = ConfigDict()
   config.optimizer.learning_rate = 0.1
-  config.optimizer.reference_batch_size = 128
-  config.optimizer.momentum = 0.9
-  config.optimizer.nesterov = True
   config.optimizer.weight_decay = 0.0
-  config.optimizer.schedule = "cosine"
 
   config.train = ConfigDict()
   config.train.epochs = 20
   config.train.batch_size = 64
 
   config.eval = ConfigDict()
-  config.eval.batch_size = 500
   config.eval.num_train = 500
 
   config.checkpoint = ConfigDict()

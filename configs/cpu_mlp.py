@@ -15,10 +15,8 @@ from ml_collections import ConfigDict
 def get_config() -> ConfigDict:
   """Four residual layers of 256, 8,000 images, 20 epochs."""
   config = ConfigDict()
-  config.seed = 0
 
   config.data = ConfigDict()
-  config.data.name = "cifar10"
   config.data.num_train = 8000
   config.data.num_test = 2000
 
@@ -26,11 +24,6 @@ def get_config() -> ConfigDict:
   config.model.name = "residual_mlp"
   config.model.width = 256
   config.model.depth = 4
-  config.model.activation = "relu"
-
-  config.controller = ConfigDict()
-  config.controller.name = "constant"
-  config.controller.keep_ratio = 1.0
 
   config.optimizer = ConfigDict()
   config.optimizer.name = "adam"
@@ -44,7 +37,6 @@ def get_config() -> ConfigDict:
   config.train.batch_size = 64
 
   config.eval = ConfigDict()
-  config.eval.batch_size = 500
   config.eval.num_train = 500
 
   # The measures look at the end of every epoch.

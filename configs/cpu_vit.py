@@ -15,10 +15,8 @@ from ml_collections import ConfigDict
 def get_config() -> ConfigDict:
   """Four blocks of width 64, patches of 8 x 8, 8,000 images, 20 epochs."""
   config = ConfigDict()
-  config.seed = 0
 
   config.data = ConfigDict()
-  config.data.name = "cifar10"
   config.data.num_train = 8000
   config.data.num_test = 2000
 
@@ -28,11 +26,6 @@ def get_config() -> ConfigDict:
   config.model.width = 64
   config.model.heads = 4
   config.model.patch = 8
-  config.model.activation = "relu"
-
-  config.controller = ConfigDict()
-  config.controller.name = "constant"
-  config.controller.keep_ratio = 1.0
 
   config.optimizer = ConfigDict()
   config.optimizer.name = "adam"
@@ -46,7 +39,6 @@ def get_config() -> ConfigDict:
   config.train.batch_size = 64
 
   config.eval = ConfigDict()
-  config.eval.batch_size = 500
   config.eval.num_train = 500
 
   # The measures look at the end of every epoch.

@@ -13,23 +13,13 @@ from ml_collections import ConfigDict
 def get_config() -> ConfigDict:
   """Four hidden layers of 256, ReLU."""
   config = ConfigDict()
-  config.seed = 0
-
-  config.data = ConfigDict()
-  config.data.name = "cifar10"
 
   config.model = ConfigDict()
   config.model.name = "residual_mlp"
   config.model.width = 256
   config.model.depth = 4
-  config.model.activation = "relu"
-
-  config.controller = ConfigDict()
-  config.controller.name = "constant"
-  config.controller.keep_ratio = 1.0
 
   config.optimizer = ConfigDict()
-  config.optimizer.name = "sgd"
   config.optimizer.momentum = 0.0
   config.optimizer.nesterov = False
   config.optimizer.learning_rate = 1e-3
@@ -40,6 +30,4 @@ def get_config() -> ConfigDict:
   config.train.epochs = 100
   config.train.batch_size = 32
 
-  config.eval = ConfigDict()
-  config.eval.batch_size = 500
   return config

@@ -15,7 +15,6 @@ from ml_collections import ConfigDict
 def get_config() -> ConfigDict:
   """WRN-10-1 on the embedded subset, Strategy 1 at a brisk pace."""
   config = ConfigDict()
-  config.seed = 0
 
   config.data = ConfigDict()
   config.data.name = "cifar10_mini"
@@ -23,10 +22,6 @@ def get_config() -> ConfigDict:
   config.model = ConfigDict()
   config.model.depth = 10
   config.model.widen = 1
-  config.model.norm = "rms"
-  config.model.activation = "relu"
-  config.model.scope = "global"
-  config.model.score = "value"
 
   # Faster than the released controller: a run of 1,200 steps has to see the
   # budget fall and come back.
@@ -41,7 +36,6 @@ def get_config() -> ConfigDict:
   config.optimizer = ConfigDict()
   config.optimizer.learning_rate = 0.05
   config.optimizer.reference_batch_size = 0
-  config.optimizer.schedule = "cosine"
 
   config.train = ConfigDict()
   config.train.epochs = 30

@@ -14,7 +14,6 @@ from ml_collections import ConfigDict
 def get_config() -> ConfigDict:
   """WRN-10-1, Strategy 1, a few epochs of large batches."""
   config = ConfigDict()
-  config.seed = 0
 
   config.data = ConfigDict()
   config.data.name = "cifar10_mini"
@@ -22,23 +21,14 @@ def get_config() -> ConfigDict:
   config.model = ConfigDict()
   config.model.depth = 10
   config.model.widen = 1
-  config.model.norm = "rms"
-  config.model.activation = "relu"
-  config.model.scope = "global"
-  config.model.score = "value"
 
   config.controller = ConfigDict()
   config.controller.name = "strategy1"
   config.controller.tighten_pct = 0.2
-  config.controller.drop_tol = 0.12
   config.controller.decide_every = 3
-
-  config.optimizer = ConfigDict()
-  config.optimizer.learning_rate = 0.1
 
   config.train = ConfigDict()
   config.train.epochs = 3
-  config.train.batch_size = 128
 
   config.eval = ConfigDict()
   config.eval.batch_size = 256

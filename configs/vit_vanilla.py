@@ -13,20 +13,11 @@ from ml_collections import ConfigDict
 def get_config() -> ConfigDict:
   """ViT-Ti/4 for 100 epochs of Adam."""
   config = ConfigDict()
-  config.seed = 0
-
-  config.data = ConfigDict()
-  config.data.name = "cifar10"
 
   config.model = ConfigDict()
   config.model.name = "vision_transformer"
   config.model.size = "Ti"
   config.model.patch = 4
-  config.model.activation = "relu"
-
-  config.controller = ConfigDict()
-  config.controller.name = "constant"
-  config.controller.keep_ratio = 1.0
 
   config.optimizer = ConfigDict()
   config.optimizer.name = "adam"
@@ -38,6 +29,4 @@ def get_config() -> ConfigDict:
   config.train.epochs = 100
   config.train.batch_size = 64
 
-  config.eval = ConfigDict()
-  config.eval.batch_size = 500
   return config

@@ -1,5 +1,9 @@
 """One network, trained across many activation-sparsity budgets."""
 
+from sparse_regimes import interrupts
+
+interrupts.while_importing()
+
 from sparse_regimes import analysis, controllers, layers, models, nnx
 from sparse_regimes.controllers import Controller
 from sparse_regimes.layers import SparseActivation

@@ -18,14 +18,13 @@ import jax
 from absl import logging
 from etils import epath
 
-from sparse_regimes import __version__
+from sparse_regimes import __version__, interrupts
 from sparse_regimes.commands import show
 from sparse_regimes.commands.evaluate import parse_keep_ratios, sweep_runs
 from sparse_regimes.commands.measure import measure_run
 from sparse_regimes.commands.train import NotFinite, train
 from sparse_regimes.errors import InputError, one_of
 from sparse_regimes.files import expanded, is_remote
-from sparse_regimes.reports.run_page import write_report
 from sparse_regimes.runs import config as configs
 from sparse_regimes.runs import processes
 from sparse_regimes.runs.stopping import Stopped
@@ -73,6 +72,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     gradient was not finite; 130 if interrupted and 143 if terminated, with the
     state saved: the same command goes on from there.
   """
+  interrupts.from_now_on()
   argv = [*(sys.argv[1:] if argv is None else argv)]
   if argv and not argv[0].startswith("-"):
     command, *rest = argv
@@ -172,6 +172,9 @@ def _run(args: argparse.Namespace, overrides: Sequence[str]) -> None:
   if args.mode != "train" and args.workdir is None:
     raise InputError("--workdir must hold a run, got None")
   if args.mode == "report":
+    # Drawing is slow to import, and training may do without.
+    from sparse_regimes.reports.run_page import write_report
+
     print(f"written     {write_report(args.workdir)}")
     return
   if args.mode == "measure":

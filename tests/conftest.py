@@ -101,7 +101,10 @@ def once(tmp_path_factory, worker_id):
 def trained(once):
   """The folder of a tiny run of two epochs, to read or to copy."""
   return once(
-    "trained", lambda folder: running.run(folder, "--config.train.epochs=2")
+    "trained",
+    lambda folder: running.run(
+      folder, "--config.train.epochs=2", "--config.log.page=True"
+    ),
   )
 
 

@@ -11,7 +11,7 @@ PACKAGE = Path(__file__).parent.parent / "sparse_regimes"
 
 # A Flax project imports the first seven rows, which know no disk and no config.
 ROWS = [
-  ["errors"],
+  ["errors", "interrupts"],
   ["files", "tree", "references"],
   ["masks", "controllers", "data"],
   ["layers", "nnx"],

@@ -34,7 +34,10 @@ def run(once):
 def train_smoke(workdir):
   with contextlib.redirect_stdout(io.StringIO()) as out:
     code = main(
-      [SMOKE, f"--workdir={workdir}", "--config.train.batch_size=320"]
+      [
+        *(SMOKE, f"--workdir={workdir}", "--config.train.batch_size=320"),
+        *("--config.log.page=True", "--config.log.backends=tensorboard"),
+      ]
     )
   assert code == 0
   workdir.with_name("smoke.txt").write_text(out.getvalue())

@@ -17,4 +17,6 @@ def get_config() -> ConfigDict:
   config.model = ConfigDict({"name": "residual_mlp", "width": 16, "depth": 2})
   # One shape of batches less to compile for; evaluate_test has shorter ones.
   config.eval.num_train = config.eval.batch_size
+  # Pictures and events take longer than the training: who looks at them asks.
+  config.log = ConfigDict({"backends": "", "page": False})
   return config

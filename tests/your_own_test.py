@@ -95,6 +95,7 @@ def test_they_train_are_killed_go_on_are_swept_and_reported(tmp_path, capsys):
   rows = json.loads((folder / "sweep.json").read_text())["rows"]
   assert rows[0]["accuracy"] == record["test_dense_accuracy"]
   assert main(["measure", f"--workdir={folder}", "--num_images=32"]) == 0
+  assert main(["report", f"--workdir={folder}"]) == 0
   assert "mine.py:Net" in (folder / "report.html").read_text()
   # Nor does it go on as something else.
   file.write_text(CODE + "# another\n")

@@ -1,23 +1,26 @@
 """``--mode=eval``: the checkpoints of runs at many budgets."""
 
+import functools
+import math
+import statistics
 import time
 from collections.abc import Callable, Sequence
+from typing import Any
 
+import numpy as np
 from etils import epath
 from ml_collections import ConfigDict
 
 from sparse_regimes.errors import InputError, in_range
 from sparse_regimes.files import write
 from sparse_regimes.masks.sites import check_sites
-from sparse_regimes.reports import figures
-from sparse_regimes.reports.run_page import write_report
 from sparse_regimes.runs import factory
-from sparse_regimes.runs.evaluate import make_batches
+from sparse_regimes.runs.evaluate import Batches, evaluate, make_batches
 from sparse_regimes.runs.mesh import make_mesh
 from sparse_regimes.runs.pace import format_seconds
 from sparse_regimes.runs.past_run import load_config, load_run
 from sparse_regimes.runs.tables import write_sweep
-from sparse_regimes.tasks import length
+from sparse_regimes.tasks import Task, length
 from sparse_regimes.training.averaging import averaged
 
 # Seconds from which a person wants to know how many are left.
@@ -56,7 +59,11 @@ def sweep_runs(
   for workdir, config in zip(workdirs, loaded, strict=True):
     rows = _sweep_run(workdir, config, keep_ratios, which, log)
     sweeps[str(workdir)] = rows
-  picture = figures.png(figures.budget_sweep(sweeps))
+  # Drawing is slow to import, and training may do without.
+  from sparse_regimes.reports import figures, pictures
+  from sparse_regimes.reports.run_page import write_report
+
+  picture = pictures.png(figures.budget_sweep(sweeps))
   write(workdirs[0] / "sweep.png", picture)
   log(f"written     sweep.json, sweep.csv, sweep.png in {workdirs[0]}")
   for workdir in workdirs:
@@ -153,7 +160,7 @@ def _sweep_run(
     f"{workdir}, {which} checkpoint (epoch {epoch}),"
     f" {num_examples:,} test {task.unit} of {config.data.name}"
   )
-  log("keep ratio  accuracy    loss  nonzero  calibration error")
+  log(f"keep ratio  {task.metric:>8}    loss  nonzero  calibration error")
 
   started = time.monotonic()
   num_rows = len(keep_ratios) * len(sets)
@@ -165,17 +172,18 @@ def _sweep_run(
     left = (time.monotonic() - started) / num_done
     left *= num_rows - num_done
     log(
-      f"{row['keep_ratio']:>10.4g}  {row['accuracy']:>8.4f}"
+      f"{row['keep_ratio']:>10.4g}  {row[task.metric]:>8.4f}"
       f"  {row['loss']:>6.4f}  {row['nonzero']:>7.4f}"
-      f"  {row['calibration_error']:>17.4f}"
+      f"  {row.get('calibration_error', math.nan):>17.4f}"
       + (f"  {format_seconds(left)} left" if left > _LONG else "")
     )
 
-  rows = task.sweep(model, state, sets.pop("test"), keep_ratios, log_row)
+  sweep = getattr(task, "sweep", None) or functools.partial(_plain_sweep, task)
+  rows = sweep(model, state, sets.pop("test"), keep_ratios, log_row)
   others = {}
   for name, batches in sets.items():
     log(f"{name}, {length(task.evaluation_sets[name]):,} {task.unit}")
-    others[name] = task.sweep(model, state, batches, keep_ratios, log_row)
+    others[name] = sweep(model, state, batches, keep_ratios, log_row)
   write_sweep(
     workdir,
     {
@@ -191,4 +199,28 @@ def _sweep_run(
     },
     others,
   )
+  return rows
+
+
+def _plain_sweep(
+  task: Task,
+  model: Any,
+  state: Any,
+  batches: Batches,
+  keep_ratios: Sequence[float | tuple[float, ...]],
+  on_ratio: Callable[[dict[str, Any]], None],
+) -> list[dict[str, Any]]:
+  """What a task's evaluation says at each budget."""
+  eval_step = task.eval_step(model)
+  rows = []
+  for ratio in keep_ratios:
+    measured = evaluate(
+      eval_step, state, batches, np.asarray(ratio, np.float32)
+    )
+    by_site = {"site_nonzero": measured.pop("sites")}
+    if isinstance(ratio, tuple):
+      by_site["site_keep_ratio"] = [*ratio]
+    mean = statistics.fmean(ratio) if isinstance(ratio, tuple) else ratio
+    rows.append({"keep_ratio": mean, **measured, **by_site})
+    on_ratio(rows[-1])
   return rows

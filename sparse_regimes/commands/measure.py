@@ -17,7 +17,6 @@ from etils import epath
 
 from sparse_regimes.errors import InputError
 from sparse_regimes.masks.activations import flat_part
-from sparse_regimes.reports.run_page import write_report
 from sparse_regimes.runs import factory
 from sparse_regimes.runs.checkpoint import DamagedError
 from sparse_regimes.runs.pace import format_seconds
@@ -113,6 +112,10 @@ def measure_run(
   begun_anew = not config.train.start_from
   left = [e for e in (*[0] * begun_anew, *kept) if e not in rows]
   task = factory.make_task(config, log, stored_constants(workdir))
+  if not hasattr(task, "measure"):
+    raise InputError(
+      f"task.name {config.task.name} cannot be measured: it has no measure"
+    )
   parts, template = describe_run(workdir, config, task)
   # A model from outside may not say where its activation is flat.
   flat = None
@@ -156,6 +159,9 @@ def measure_run(
     raise InputError(
       f"--workdir must hold a checkpoint that can be read, got {workdir}"
     )
+  # Drawing is slow to import, and training may do without.
+  from sparse_regimes.reports.run_page import write_report
+
   log(f"written     {MEASURES_FILE} in {workdir}, {len(rows)} epochs")
   log(f"written     {write_report(workdir)}")
   return content

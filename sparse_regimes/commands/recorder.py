@@ -17,8 +17,6 @@ import optax
 from sparse_regimes.controllers import innermost
 from sparse_regimes.errors import InputError
 from sparse_regimes.files import write
-from sparse_regimes.reports import figures
-from sparse_regimes.reports.run_page import ENVIRONMENT_FILE, write_report
 from sparse_regimes.runs import processes, summary
 from sparse_regimes.runs.config import flatten
 from sparse_regimes.runs.journal import Journal, Record, finite, record_names
@@ -57,7 +55,7 @@ class Recorder:
       (run.workdir / summary.SUMMARY_FILE).unlink(missing_ok=True)
       command = {"command": shlex.join(sys.orig_argv)}
       write(
-        run.workdir / ENVIRONMENT_FILE,
+        run.workdir / summary.ENVIRONMENT_FILE,
         json.dumps(command | summary.environment(), indent=2) + "\n",
       )
     with contextlib.ExitStack() as stack:
@@ -148,7 +146,7 @@ class Recorder:
   def draw(self) -> None:
     """Draws the curves anew, if the last time is a while ago."""
     late = time.monotonic() - self._drawn > _SECONDS_BETWEEN_PICTURES
-    if processes.is_first() and late:
+    if processes.is_first() and self._run.config.log.page and late:
       _draw_curves(self._run)
       self._drawn = time.monotonic()
 
@@ -162,12 +160,9 @@ def finish(run: OpenRun, *, diverged: bool = False) -> dict[str, Any]:
       if not diverged:
         # Of a run that had ended before, what was deleted is there again.
         write_records(run.workdir, run.journal.records)
-      _draw_curves(run)
-      try:
-        write_report(run.workdir, seconds=run.journal.seconds)
-      except InputError as error:
-        # A file beside the run is damaged; the run is not.
-        run.log(f"no page     {error}")
+      Trace.of(run.journal, run.arithmetic).write(run.workdir)
+      if run.config.log.page:
+        _write_page(run)
     # Last: with it a run counts as finished, and nothing of it is missing.
     text = json.dumps(result, indent=2) + "\n"
     write(run.workdir / summary.SUMMARY_FILE, text)
@@ -215,8 +210,22 @@ def unfinished_record(journal: Journal, epoch: int) -> Record:
   return finite({name: known.get(name) for name in names})
 
 
+def _write_page(run: OpenRun) -> None:
+  # Drawing is slow to import, and a run may do without.
+  from sparse_regimes.reports.run_page import write_report
+
+  _draw_curves(run)
+  try:
+    write_report(run.workdir, seconds=run.journal.seconds)
+  except InputError as error:
+    # A file beside the run is damaged; the run is not.
+    run.log(f"no page     {error}")
+
+
 def _draw_curves(run: OpenRun) -> None:
+  from sparse_regimes.reports import figures, pictures
+
   trace = Trace.of(run.journal, run.arithmetic)
   trace.write(run.workdir)
   figure = figures.curves(run.journal.records, trace)
-  write(run.workdir / "curves.png", figures.png(figure))
+  write(run.workdir / "curves.png", pictures.png(figure))

@@ -1,6 +1,5 @@
 """Figures of a run, drawn from its records and its trace."""
 
-import io
 import itertools
 import math
 from collections.abc import Mapping, Sequence
@@ -11,10 +10,10 @@ import numpy as np
 from sparse_regimes.reports.pictures import (
   Axes,
   Figure,
-  FigureCanvasAgg,
   FuncFormatter,
-  MaxNLocator,
   colormaps,
+  over_epochs,
+  panels,
   plain,
 )
 from sparse_regimes.runs.journal import Record, metric_of
@@ -53,9 +52,6 @@ _SWEEPS: tuple[dict[str, Any], ...] = (
 # Panels of what lies between 0 and 1.
 _SHARES = ("accuracy", "keep ratio", "nonzero fraction")
 _COLLAPSE: dict[str, Any] = {"color": "#d1495b", "alpha": 0.18, "lw": 0}
-# In inches: a panel, and the room around it for numbers, a label and a title.
-_WIDTH = 4.5
-_LEFT, _RIGHT, _BELOW, _ABOVE = 0.58, 0.14, 0.5, 0.36
 # More marks than this are a band, not marks; they are finer above a few.
 MOST_MARKS = 2000
 _FEW_MARKS = 150
@@ -88,12 +84,22 @@ def curve_panels(
   }
 
 
-SWEEP = {
-  "Accuracy": "accuracy",
-  "Loss (nats)": "loss",
-  "Calibration error": "calibration_error",
-  "Nonzero fraction": "nonzero",
-}
+_TITLES = {"loss": LOSS, "nonzero": "Nonzero fraction"}
+
+
+def sweep_panels(row: Mapping[str, Any]) -> dict[str, str]:
+  """Titles of what a sweep's rows have a number of, and its name."""
+  names = [
+    name
+    for name, value in row.items()
+    if name != "keep_ratio" and not isinstance(value, list)
+  ]
+  return {
+    _TITLES.get(name, name.replace("_", " ").capitalize()): name
+    for name in names
+  }
+
+
 SITES = {
   "Nonzero fraction, dense": "test_dense_sites",
   "Nonzero fraction, at the budget": "test_sparse_sites",
@@ -223,22 +229,24 @@ def site_heat_map(trace: Trace, title: str) -> Figure:
 @plain
 def budget_sweep(
   sweeps: Mapping[str, Sequence[Mapping[str, Any]]],
-  titles: Sequence[str] = tuple(SWEEP),
+  titles: Sequence[str] = (),
 ) -> Figure:
   """Accuracy, loss, calibration and nonzero fraction over keep ratio.
 
   Args:
     sweeps: rows of :func:`sparse_regimes.analysis.budget_sweep.sweep` by
       the run's name.
-    titles: of the panels, in two columns.
+    titles: of :func:`sweep_panels`, in two columns; by default all.
   """
+  wanted = sweep_panels(next(iter(sweeps.values()))[0])
+  titles = titles or tuple(wanted)
   figure, axes = panels(len(titles), sharex=True)
   for ax, title in zip(axes, titles, strict=True):
     for (label, rows), style in zip(
       sweeps.items(), itertools.cycle(_SWEEPS), strict=False
     ):
       ratios = [row["keep_ratio"] for row in rows]
-      values = [row[SWEEP[title]] for row in rows]
+      values = [row.get(wanted[title], math.nan) for row in rows]
       ax.plot(ratios, values, label=label, markersize=4, lw=1.6, **style)
     ax.set_title(title, fontsize=12)
     # A ratio of 0 alone has no place on a log axis.
@@ -311,46 +319,6 @@ def measures(epochs: Sequence[Mapping[str, Any]], title: str) -> Figure:
   return figure
 
 
-@plain
-def png(figure: Figure, dpi: int = 150) -> bytes:
-  """The figure as a picture."""
-  buffer = io.BytesIO()
-  figure.savefig(buffer, format="png", dpi=dpi)
-  return buffer.getvalue()
-
-
-def panels(
-  count: int, *, height: float = 3.0, measured: bool = False, **arguments: Any
-) -> tuple[Figure, list[Axes]]:
-  """One panel, or several in two columns; the last may be one too many.
-
-  Args:
-    count: of panels.
-    height: of a panel, in inches.
-    measured: the room for labels is measured, which takes as long as drawing;
-      else it is that of numbers.
-    **arguments: of ``Figure.subplots``.
-  """
-  columns = min(count, 2)
-  rows = -(-count // columns)
-  size = (_WIDTH * columns, height * rows)
-  figure = Figure(figsize=size, layout="constrained" if measured else None)
-  FigureCanvasAgg(figure)
-  axes = figure.subplots(rows, columns, squeeze=False, **arguments)
-  if not measured:
-    figure.subplots_adjust(
-      left=_LEFT / size[0],
-      right=1 - _RIGHT / size[0],
-      bottom=_BELOW / size[1],
-      top=1 - _ABOVE / size[1],
-      wspace=(_LEFT + _RIGHT) / (_WIDTH - _LEFT - _RIGHT),
-      hspace=(_BELOW + _ABOVE) / (height - _BELOW - _ABOVE),
-    )
-  for ax in axes.ravel():
-    ax.grid(alpha=0.3)
-  return figure, list(axes.ravel())
-
-
 def _plot(ax: Axes, records: Sequence[Record], name: str, **style: Any) -> None:
   values = [math.nan if r[name] is None else r[name] for r in records]
   epochs = [r["epoch"] for r in records]
@@ -369,12 +337,6 @@ def _finish_over_epochs(
   over_epochs(ax)
   _shade_collapses(ax, records, trace)
   ax.legend(fontsize=9, loc="best", framealpha=0.7)
-
-
-def over_epochs(ax: Axes) -> None:
-  """Labels the axis of epochs, which are whole."""
-  ax.set_xlabel("Epoch", fontsize=11)
-  ax.xaxis.set_major_locator(MaxNLocator(integer=True))
 
 
 def _plot_budget(ax: Axes, records: Sequence[Record], trace: Trace) -> None:

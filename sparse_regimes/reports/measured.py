@@ -30,29 +30,28 @@ def sweep_blocks(workdir: epath.Path) -> list[Block]:
     ]
   sweep = read_sweep(workdir)
   rows = sweep["rows"]
+  names = [*figures.sweep_panels(rows[0]).values()]
   return [
     pictures(
       [
         figures.budget_sweep({workdir.absolute().name: rows}, [title])
-        for title in figures.SWEEP
+        for title in figures.sweep_panels(rows[0])
       ],
       f"The {sweep['checkpoint']} checkpoint (epoch {sweep['epoch']}) at other"
       " budgets.",
     ),
     pictures(
-      [figures.sweep_sites(rows, title) for title in figures.SWEEP_SITES],
+      [
+        figures.sweep_sites(rows, title)
+        for title, name in figures.SWEEP_SITES.items()
+        if name in rows[0]
+      ],
       "Every site at every budget.",
     ),
     Table(
-      ("keep ratio", "accuracy", "loss", "calibration error", "nonzero"),
+      ("keep ratio", *(name.replace("_", " ") for name in names)),
       [
-        (
-          f"{row['keep_ratio']:.4g}",
-          share(row["accuracy"]),
-          f"{row['loss']:.4f}",
-          f"{row['calibration_error']:.4f}",
-          f"{row['nonzero']:.4f}",
-        )
+        (f"{row['keep_ratio']:.4g}", *(f"{row[name]:.4f}" for name in names))
         for row in rows
       ],
     ),

@@ -7,9 +7,14 @@ pictures.
 
 import contextlib
 import functools
+import io
 import os
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
+
+# In inches: a panel, and the room around it for numbers, a label and a title.
+_WIDTH = 4.5
+_LEFT, _RIGHT, _BELOW, _ABOVE = 0.58, 0.14, 0.5, 0.36
 
 Draw = TypeVar("Draw", bound=Callable[..., Any])
 
@@ -42,7 +47,10 @@ __all__ = [
   "FuncFormatter",
   "MaxNLocator",
   "colormaps",
+  "over_epochs",
+  "panels",
   "plain",
+  "png",
 ]
 
 
@@ -56,3 +64,49 @@ def plain(draw: Draw) -> Draw:
       return draw(*args, **kwargs)
 
   return draw_plainly  # type: ignore[return-value]
+
+
+@plain
+def png(figure: Figure, dpi: int = 150) -> bytes:
+  """The figure as a picture."""
+  buffer = io.BytesIO()
+  figure.savefig(buffer, format="png", dpi=dpi)
+  return buffer.getvalue()
+
+
+def panels(
+  count: int, *, height: float = 3.0, measured: bool = False, **arguments: Any
+) -> tuple[Figure, list[Axes]]:
+  """One panel, or several in two columns; the last may be one too many.
+
+  Args:
+    count: of panels.
+    height: of a panel, in inches.
+    measured: the room for labels is measured, which takes as long as drawing;
+      else it is that of numbers.
+    **arguments: of ``Figure.subplots``.
+  """
+  columns = min(count, 2)
+  rows = -(-count // columns)
+  size = (_WIDTH * columns, height * rows)
+  figure = Figure(figsize=size, layout="constrained" if measured else None)
+  FigureCanvasAgg(figure)
+  axes = figure.subplots(rows, columns, squeeze=False, **arguments)
+  if not measured:
+    figure.subplots_adjust(
+      left=_LEFT / size[0],
+      right=1 - _RIGHT / size[0],
+      bottom=_BELOW / size[1],
+      top=1 - _ABOVE / size[1],
+      wspace=(_LEFT + _RIGHT) / (_WIDTH - _LEFT - _RIGHT),
+      hspace=(_BELOW + _ABOVE) / (height - _BELOW - _ABOVE),
+    )
+  for ax in axes.ravel():
+    ax.grid(alpha=0.3)
+  return figure, list(axes.ravel())
+
+
+def over_epochs(ax: Axes) -> None:
+  """Labels the axis of epochs, which are whole."""
+  ax.set_xlabel("Epoch", fontsize=11)
+  ax.xaxis.set_major_locator(MaxNLocator(integer=True))

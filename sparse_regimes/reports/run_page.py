@@ -32,13 +32,16 @@ from sparse_regimes.runs.journal import (
   read_records,
 )
 from sparse_regimes.runs.pace import format_seconds, typical_pace
-from sparse_regimes.runs.summary import SUMMARY_FILE, dead_sites
+from sparse_regimes.runs.summary import (
+  ENVIRONMENT_FILE,
+  SUMMARY_FILE,
+  dead_sites,
+)
 from sparse_regimes.runs.trace import Trace, read_trace
 from sparse_regimes.runs.workdir import CONFIG_FILE, given_config
 from sparse_regimes.runs.writers import METRICS_FILE
 
 REPORT_FILE = "report.html"
-ENVIRONMENT_FILE = "environment.json"
 # A random control has a cycle every other step.
 _MOST_CYCLES = 500
 _MAX_JSON_BYTES = 1 << 24

@@ -5,16 +5,15 @@ from collections.abc import Sequence
 
 from etils import epath
 
-from sparse_regimes.reports import figures
 from sparse_regimes.reports.page import Pictures
-from sparse_regimes.reports.pictures import Figure
+from sparse_regimes.reports.pictures import Figure, png
 
 _DPI = 110
 
 
 def pictures(drawn: Sequence[Figure], caption: str) -> Pictures:
   """Figures side by side above a line."""
-  return Pictures([figures.png(figure, _DPI) for figure in drawn], caption)
+  return Pictures([png(figure, _DPI) for figure in drawn], caption)
 
 
 def percent(value: float | None) -> str:

@@ -99,7 +99,10 @@ def default_config() -> ConfigDict:
         "parameters": "trained",  # or ema: what --mode=eval looks at
       },
       # tensorboard, wandb, FILE.py:Name, by commas; metrics.jsonl is always.
-      "log": {"backends": "tensorboard"},
+      "log": {
+        "backends": "tensorboard",
+        "page": True,  # curves.png while it runs, report.html at its end
+      },
       # Whenever one of them is due (0: never), and at the end.
       "checkpoint": {
         "every_epochs": 1,

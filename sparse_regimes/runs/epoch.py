@@ -59,7 +59,7 @@ class FromDevice:
   """Batches are gathered out of examples that lie on every device.
 
   Args:
-    train_call: of :func:`sparse_regimes.training.step.make_train_call`.
+    train_call: of :func:`sparse_regimes.training.call.make_train_call`.
     examples: on the devices.
     sharding: of the indices.
     batch_size: examples a step.
@@ -98,7 +98,7 @@ class FromHost:
   Each process reads no other rows than those of its devices.
 
   Args:
-    train_call: of :func:`sparse_regimes.training.step.make_train_call`, of
+    train_call: of :func:`sparse_regimes.training.call.make_train_call`, of
       batches.
     examples: on the host, see
       :func:`sparse_regimes.data.streaming.read_batches`.

@@ -35,6 +35,8 @@ DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 def make_controller(config: ConfigDict) -> Controller:
   """The controller of ``config.controller``, watched for a collapse.
 
+  A collapse is one of the task's metric, whatever the controller follows.
+
   What it draws depends on the run's seed, too, so that no two seeds share it.
   With ``signal.shuffle_window`` above 0 it hears of accuracy at random times.
   """
@@ -49,6 +51,7 @@ def make_controller(config: ConfigDict) -> Controller:
         f"name: {config.controller.name} must make a Controller, got"
         f" {type(controller).__name__}"
       )
+  metric = task_class(config.task.name).metric
   if config.signal.shuffle_window:
     with section_of("signal"):
       in_range("shuffle_window", config.signal.shuffle_window, 0, 10**6)
@@ -57,7 +60,7 @@ def make_controller(config: ConfigDict) -> Controller:
       controller,
       window=config.signal.shuffle_window,
       draw_seed=_seed(config, config.signal.shuffle_seed),
-      signal=config.controller.get("signal", "accuracy"),
+      signal=config.controller.get("signal", metric),
     )
   with section_of("collapse"):
     decisions = in_range("decisions", config.collapse.decisions, 1, 10**6)
@@ -66,6 +69,7 @@ def make_controller(config: ConfigDict) -> Controller:
       controller,
       patience=min(patience, MAX_COUNT),
       drop_tol=config.collapse.drop_tol,
+      signal=metric,
     )
 
 

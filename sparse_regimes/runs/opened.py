@@ -45,8 +45,8 @@ from sparse_regimes.runs.workdir import (
 from sparse_regimes.runs.writers import METRICS_FILE
 from sparse_regimes.tasks import Task
 from sparse_regimes.training.averaging import averaging
+from sparse_regimes.training.call import make_train_call
 from sparse_regimes.training.state import TrainState
-from sparse_regimes.training.step import make_train_call
 
 Log = Callable[[str], None]
 

@@ -27,6 +27,7 @@ from sparse_regimes.tasks import Task, length
 from sparse_regimes.training.state import TrainState
 
 SUMMARY_FILE = "summary.json"
+ENVIRONMENT_FILE = "environment.json"
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 _LONG = 86_400.0
 # One in ten thousand activations carries no image through a network.
@@ -269,11 +270,17 @@ def describe_summary(summary: dict[str, Any], workdir: epath.Path) -> str:
     f"  test, budget  {summary[f'final_test_sparse_{metric}']:.4f} at the last"
     " keep ratio\n"
     f"{_collapses(summary)}"
-    f"  run folder    {workdir}: curves.png, metrics.jsonl, checkpoints\n"
-    f"  its page      {workdir}/report.html\n"
+    f"  run folder    {workdir}: {_files(workdir)}\n"
     f"  next          python -m sparse_regimes.main --mode=eval"
     f" {shlex.quote(f'--workdir={workdir}')} --keep_ratios=1.0,0.5,0.2,0.1"
   )
+
+
+def _files(workdir: epath.Path) -> str:
+  page = epath.Path(workdir) / "report.html"
+  if not page.exists():
+    return "metrics.jsonl, checkpoints"
+  return f"curves.png, metrics.jsonl, checkpoints\n  its page      {page}"
 
 
 def _collapses(summary: dict[str, Any]) -> str:

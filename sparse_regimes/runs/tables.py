@@ -10,13 +10,13 @@ from typing import Any
 from etils import epath
 
 from sparse_regimes import analysis
-from sparse_regimes.analysis.budget_sweep import SITES, TOTALS
 from sparse_regimes.errors import InputError
 from sparse_regimes.files import read_json, write
 
 SWEEP_FILE = "sweep.json"
 MEASURES_FILE = "measures.json"
 _MAX_BYTES = 1 << 26
+_IN_EVERY_ROW = {"keep_ratio", "loss", "nonzero", "site_nonzero"}
 # Of an epoch: numbers, of which some may be null.
 NUMBERS = (
   *("step", "keep_ratio", "test_dense_accuracy", "accuracy"),
@@ -50,13 +50,26 @@ def write_sweep(
   write(folder / SWEEP_FILE, text + "\n")
   lines = io.StringIO()
   table = csv.writer(lines)
-  table.writerow([*TOTALS, "site", *SITES])
+  totals, by_site = _names(rows[0])
+  table.writerow([*totals, "site", *by_site])
   for row in rows:
     for i, site in enumerate(content["sites"]):
       table.writerow(
-        [*(row[n] for n in TOTALS), site, *(row[n][i] for n in SITES)]
+        [*(row[n] for n in totals), site, *(row[n][i] for n in by_site)]
       )
   write(folder / "sweep.csv", lines.getvalue())
+
+
+def _names(row: Mapping[str, Any]) -> tuple[list[str], list[str]]:
+  """Of a row's numbers, and of its lists by site."""
+  by_site = [
+    name
+    for name, value in row.items()
+    # There where a ratio was given for each site.
+    if isinstance(value, list) and name != "site_keep_ratio"
+  ]
+  totals = [n for n in row if n not in (*by_site, "site_keep_ratio")]
+  return totals, by_site
 
 
 def _plain_rows(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -80,10 +93,13 @@ def read_sweep(folder: epath.Path) -> dict[str, Any]:
     content = read_json(path, most=_MAX_BYTES)
     if {"checkpoint", "epoch"} - set(content) or not content["rows"]:
       raise ValueError("it has no rows of a checkpoint")
-    num_sites = len(content["rows"][0][SITES[0]])
+    totals, by_site = _names(content["rows"][0])
+    if missing := _IN_EVERY_ROW - {*totals, *by_site}:
+      raise ValueError(f"it has no {', '.join(sorted(missing))}")
+    num_sites = len(content["rows"][0][by_site[0]])
     for row in content["rows"]:
-      row |= {name: _number(row[name]) for name in TOTALS}
-      for name in SITES:
+      row |= {name: _number(row[name]) for name in totals}
+      for name in by_site:
         if len(row[name]) != num_sites:
           raise ValueError("rows have different sites")
         row[name] = [_number(value) for value in row[name]]

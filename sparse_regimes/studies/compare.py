@@ -25,7 +25,7 @@ from etils import epath
 
 from sparse_regimes.errors import InputError, one_of
 from sparse_regimes.files import write
-from sparse_regimes.reports import figures
+from sparse_regimes.reports import pictures
 from sparse_regimes.reports.page import Pictures, Pre, Table, Text, render
 from sparse_regimes.reports.pictures import Figure, FigureCanvasAgg, plain
 from sparse_regimes.runs import config as configs
@@ -196,7 +196,7 @@ def strips(results: Results) -> bytes:
     ax.grid(alpha=0.3)
   axes[0].set_yticks(range(len(arms)), arms)
   axes[0].invert_yaxis()
-  return figures.png(figure, 120)
+  return pictures.png(figure, 120)
 
 
 def write_all(

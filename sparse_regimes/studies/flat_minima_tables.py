@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from sparse_regimes.reports import figures
+from sparse_regimes.reports import pictures
 from sparse_regimes.reports.pictures import Axes, colormaps
 from sparse_regimes.studies.statistics import estimate, sign_flip_p
 
@@ -295,7 +295,7 @@ def rows_of(study: Study, measured: Measured) -> list[list[Any]]:
 def draw(study: Study, measured: Measured) -> bytes:
   """Means over seeds by epoch, with the range of the seeds."""
   count = len(study.drawn) + len(study.trajectories)
-  figure, axes = figures.panels(count, height=3.4, measured=True)
+  figure, axes = pictures.panels(count, height=3.4, measured=True)
   for ax in axes[count:]:
     ax.axis("off")
   styles = {
@@ -310,7 +310,7 @@ def draw(study: Study, measured: Measured) -> bytes:
     for label in labels:
       _draw_over_epochs(ax, name, measured[label], label, styles[label])
     ax.set_title(name[0].upper() + name[1:], fontsize=12)
-    figures.over_epochs(ax)
+    pictures.over_epochs(ax)
     if name in ("augmented flatness", "weight of sparsity"):
       ax.set_yscale("log")
   axes[0].legend(fontsize=8, loc="best", framealpha=0.7)
@@ -323,7 +323,7 @@ def draw(study: Study, measured: Measured) -> bytes:
     ax.set_ylabel(_AXES[field], fontsize=11)
     ax.set_xscale("log")
     ax.set_yscale("log")
-  return figures.png(figure, 120)
+  return pictures.png(figure, 120)
 
 
 def _draw_over_epochs(

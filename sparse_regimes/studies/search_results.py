@@ -9,7 +9,7 @@ from ml_collections import ConfigDict
 from optuna.trial import FrozenTrial, TrialState
 
 from sparse_regimes.files import write
-from sparse_regimes.reports import figures
+from sparse_regimes.reports import pictures
 from sparse_regimes.reports.page import Pictures, Pre, Table, Text, render
 from sparse_regimes.reports.pictures import Figure, FigureCanvasAgg, plain
 from sparse_regimes.runs import config as configs
@@ -54,7 +54,7 @@ def write_results(
     f" training images in trial {best.number} of {folder}."
   )
   write(out / "best.py", _as_file(chosen, "best", claim))
-  picture = figures.png(search_figure(study, complete, names), 110)
+  picture = pictures.png(search_figure(study, complete, names), 110)
   write(out / "importance.png", picture)
   page = render(
     f"Search around {config}",

@@ -1,6 +1,6 @@
 """What a run learns: the one interface between a run and its task."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, Protocol
 
 import jax
@@ -22,6 +22,10 @@ class Task(Protocol):
   of a run that has begun or None, and fields of the config's section ``task``,
   which are the arguments that have defaults. It raises an ``InputError`` for
   data that no run can train on.
+
+  Two more methods are taken where a task has them: ``sweep``, for rows that
+  say more than the evaluation does, and ``measure``, for ``--mode=measure``;
+  :class:`sparse_regimes.tasks.Classification` has both.
 
   Attributes:
     unit: what a batch is made of, for people: ``images``.
@@ -74,7 +78,8 @@ class Task(Protocol):
   ) -> TrainStep:
     """A step as of :func:`sparse_regimes.make_step`.
 
-    Its metrics have ``loss``, ``metric`` by its name and ``nonzero``.
+    Its metrics have ``loss``, ``metric`` by its name and ``nonzero``; among its
+    signals is ``metric``, too.
     """
 
   def extra(self, key: jax.Array) -> Any:
@@ -86,27 +91,6 @@ class Task(Protocol):
     The sums have ``count``, and ``loss``, ``metric`` by its name and
     ``nonzero``, an array or a dict by site, each times the count.
     """
-
-  def sweep(
-    self,
-    model: nn.Module,
-    state: Any,
-    batches: Sequence[Any],
-    keep_ratios: Sequence[Any],
-    on_ratio: Any,
-  ) -> list[dict[str, Any]]:
-    """Rows of :func:`sparse_regimes.analysis.budget_sweep.sweep`."""
-
-  def measure(
-    self,
-    model: nn.Module,
-    state: Any,
-    *,
-    num_examples: int,
-    flat: tuple[float, float] | None,
-    hessian_samples: int,
-  ) -> dict[str, Any]:
-    """What ``measures.json`` has of an epoch."""
 
 
 def gather(examples: Examples, index: jax.Array) -> dict[str, jax.Array]:
@@ -124,7 +108,7 @@ def length(examples: Examples) -> int:
   """How many examples there are.
 
   Example:
-    >>> length({"labels": np.zeros(3)})
+    >>> length({"labels": [3, 4, 5]})
     3
   """
   return len(next(iter(examples.values())))

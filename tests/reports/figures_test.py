@@ -4,7 +4,7 @@ import pytest
 from journals import ARITHMETIC, journal_of
 from PIL import Image
 
-from sparse_regimes.reports import figures
+from sparse_regimes.reports import figures, pictures
 from sparse_regimes.runs.trace import Trace
 
 
@@ -23,7 +23,7 @@ def test_a_figure_is_a_picture(draw, num_epochs):
   journal = journal_of(num_epochs)
   trace = Trace.of(journal, ARITHMETIC)
   with Image.open(
-    io.BytesIO(figures.png(draw(journal.records, trace)))
+    io.BytesIO(pictures.png(draw(journal.records, trace)))
   ) as image:
     assert image.width >= 600
     # Something other than paper is on it.

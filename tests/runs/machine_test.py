@@ -18,7 +18,7 @@ from sparse_regimes import files
 from sparse_regimes.data import cifar10, tfds
 from sparse_regimes.errors import InputError
 from sparse_regimes.main import main
-from sparse_regimes.reports import figures
+from sparse_regimes.reports import figures, pictures
 from sparse_regimes.runs import config as configs
 from sparse_regimes.runs import workdir
 from sparse_regimes.runs.summary import describe_summary
@@ -99,11 +99,11 @@ def test_the_next_command_can_be_pasted(tmp_path):
 def test_pictures_are_ours_whatever_matplotlib_is_told(tmp_path):
   journal = journal_of(3)
   trace = Trace.of(journal, ARITHMETIC)
-  plain = figures.png(figures.curves(journal.records, trace))
+  plain = pictures.png(figures.curves(journal.records, trace))
   from sparse_regimes.reports.pictures import matplotlib
 
   with matplotlib.rc_context({"text.usetex": True, "lines.linewidth": 9}):
-    told = figures.png(figures.curves(journal.records, trace))
+    told = pictures.png(figures.curves(journal.records, trace))
     assert matplotlib.rcParams["text.usetex"]
   assert told == plain
 

@@ -15,8 +15,8 @@ from sparse_regimes.runs.mesh import (
   state_shardings,
 )
 from sparse_regimes.tasks import gather
+from sparse_regimes.training.call import make_train_call
 from sparse_regimes.training.optimizer import sgd
-from sparse_regimes.training.step import make_train_call
 
 
 def trajectory(num_devices, parameters):

@@ -54,7 +54,7 @@ def test_the_summary_comes_last(tmp_path, trained):
   shutil.copytree(trained, workdir)
   for name in ("summary.json", "report.html"):
     (workdir / name).unlink()
-  run(workdir, "--config.train.epochs=2")
+  run(workdir, "--config.train.epochs=2", "--config.log.page=True")
   assert "total time" in (workdir / "report.html").read_text()
   assert (workdir / "summary.json").exists()
 

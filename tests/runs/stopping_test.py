@@ -1,10 +1,12 @@
 import contextlib
+import os
 import signal
 import subprocess
 import sys
 import time
 
 import pytest
+from running import ROOT
 
 from sparse_regimes.runs.stopping import Stopped, StopSignals
 
@@ -80,3 +82,28 @@ def test_the_grace_ends():
   assert time.monotonic() - asked >= 0.5
   assert "ending at once" in error
   assert process.returncode == 143
+
+
+@pytest.mark.run
+@pytest.mark.parametrize("module", ["sparse_regimes", "sparse_regimes.main"])
+def test_while_it_is_imported_it_ends_with_a_line(tmp_path, module):
+  # What is imported first says so, and then takes its time.
+  (tmp_path / "jax.py").write_text(
+    "import time\nprint('importing', flush=True)\ntime.sleep(60)\n"
+  )
+  with subprocess.Popen(
+    [sys.executable, "-m", module, "list"],
+    env=os.environ | {"PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"},
+    stdout=subprocess.PIPE,
+    stderr=subprocess.PIPE,
+    text=True,
+  ) as process:
+    assert process.stdout.readline() == "importing\n"
+    process.send_signal(signal.SIGINT)
+    _, error = process.communicate(timeout=30)
+  assert process.returncode == 130
+  assert error == "stopped by SIGINT\n"
+
+
+def test_who_imports_the_package_keeps_his_handler():
+  assert signal.getsignal(signal.SIGINT) is signal.default_int_handler

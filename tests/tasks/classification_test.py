@@ -110,6 +110,7 @@ def test_other_sets_a_validation_split_and_averaged_parameters(tmp_path):
     folder,
     f"eval.sets=noise=npz:{tmp_path}/noise.npz; again=cifar10_mini",
     *("data.num_validation=128", "train.ema_decay=0.5", "train.accumulate=2"),
+    "log.page=True",
   )
   for name in ("validation", "noise", "again", "ema"):
     for budget in ("sparse", "dense"):

@@ -17,8 +17,8 @@ from sparse_regimes import (
 from sparse_regimes.data.dataset import normalize
 from sparse_regimes.models.wide_resnet import from_reference
 from sparse_regimes.tasks import gather
+from sparse_regimes.training.call import make_train_call
 from sparse_regimes.training.optimizer import sgd
-from sparse_regimes.training.step import make_train_call
 
 
 @pytest.mark.optimised
