@@ -259,6 +259,8 @@ def budget_sweep(
     axes[0].legend(fontsize=9, loc="best", framealpha=0.7)
   for ax in axes[-2:]:
     ax.set_xlabel("Keep ratio at test time", fontsize=11)
+    # The last of an odd number has none below it, but shares its axis.
+    ax.tick_params(labelbottom=True)
   return figure
 
 

@@ -77,7 +77,7 @@ def png(figure: Figure, dpi: int = 150) -> bytes:
 def panels(
   count: int, *, height: float = 3.0, measured: bool = False, **arguments: Any
 ) -> tuple[Figure, list[Axes]]:
-  """One panel, or several in two columns; the last may be one too many.
+  """One panel, or several in two columns.
 
   Args:
     count: of panels.
@@ -101,9 +101,12 @@ def panels(
       wspace=(_LEFT + _RIGHT) / (_WIDTH - _LEFT - _RIGHT),
       hspace=(_BELOW + _ABOVE) / (height - _BELOW - _ABOVE),
     )
-  for ax in axes.ravel():
+  shown = list(axes.ravel())[:count]
+  for ax in axes.ravel()[count:]:
+    ax.axis("off")
+  for ax in shown:
     ax.grid(alpha=0.3)
-  return figure, list(axes.ravel())
+  return figure, shown
 
 
 def over_epochs(ax: Axes) -> None:

@@ -296,8 +296,6 @@ def draw(study: Study, measured: Measured) -> bytes:
   """Means over seeds by epoch, with the range of the seeds."""
   count = len(study.drawn) + len(study.trajectories)
   figure, axes = pictures.panels(count, height=3.4, measured=True)
-  for ax in axes[count:]:
-    ax.axis("off")
   styles = {
     label: {
       "color": colormaps["tab10"](i // 2 if len(study.arms) > 4 else i),

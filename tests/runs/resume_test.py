@@ -94,24 +94,3 @@ def test_a_loss_that_is_not_finite_stops_the_run(tmp_path):
   summary = json.loads((workdir / "summary.json").read_text())
   assert 10 < summary["skipped_steps"] < 20
   assert "steps skipped so far: not finite" in out
-
-
-def test_augmented_with_another_optimizer_it_goes_on_bit_for_bit(tmp_path):
-  arguments = [
-    *("--config.train.epochs=2", "--config.optimizer.name=adamw"),
-    *("--config.optimizer.learning_rate=0.003", "--config.augment.crop=4"),
-    *("--config.augment.flip=True", "--config.augment.mixup_alpha=0.2"),
-    "--config.augment.label_smoothing=0.1",
-  ]
-  out = run(tmp_path / "whole", *arguments)
-  assert "epoch   2/2" in out
-  with start(tmp_path / "halved", *arguments) as process:
-    read_until(process, "estimate")
-    process.send_signal(signal.SIGINT)
-    process.communicate(timeout=60)
-  assert "resumed     after step" in run(tmp_path / "halved", *arguments)
-  for record, wanted in zip(
-    *map(records_of, (tmp_path / "halved", tmp_path / "whole")), strict=True
-  ):
-    pace = {"images_per_second": 0}
-    assert record | pace == wanted | pace

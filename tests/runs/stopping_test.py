@@ -8,6 +8,7 @@ import time
 import pytest
 from running import ROOT
 
+from sparse_regimes import interrupts
 from sparse_regimes.runs.stopping import Stopped, StopSignals
 
 # A main thread that is too busy to look, as while it compiles.
@@ -94,6 +95,8 @@ def test_while_it_is_imported_it_ends_with_a_line(tmp_path, module):
   with subprocess.Popen(
     [sys.executable, "-m", module, "list"],
     env=os.environ | {"PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"},
+    # Of a job in the background a shell ignores it.
+    preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     stdout=subprocess.PIPE,
     stderr=subprocess.PIPE,
     text=True,
@@ -106,4 +109,6 @@ def test_while_it_is_imported_it_ends_with_a_line(tmp_path, module):
 
 
 def test_who_imports_the_package_keeps_his_handler():
-  assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+  before = signal.getsignal(signal.SIGINT)
+  interrupts.while_importing()
+  assert signal.getsignal(signal.SIGINT) is before

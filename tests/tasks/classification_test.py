@@ -74,10 +74,16 @@ def test_streamed_it_is_the_same_run_to_the_last_bit(tmp_path):
 
 
 @pytest.mark.run
-def test_streamed_and_killed_it_goes_on_with_the_very_batch(
+def test_killed_it_goes_on_with_the_very_batch_to_the_last_bit(
   tmp_path, monkeypatch
 ):
-  fields = ("data.stream=always", "augment.crop=2", "checkpoint.every_steps=3")
+  """Streamed, augmented, with another optimizer."""
+  fields = (
+    *("data.stream=always", "checkpoint.every_steps=3"),
+    *("augment.crop=4", "augment.flip=True", "augment.mixup_alpha=0.2"),
+    *("augment.label_smoothing=0.1", "optimizer.name=adamw"),
+    "optimizer.learning_rate=0.003",
+  )
   whole = train(tmp_path / "whole", *fields)
   folder = tmp_path / "killed"
 
