@@ -101,3 +101,20 @@ def section_of(section: str) -> Iterator[None]:
     raise
   except ValueError as error:
     raise InputError(f"{section}.{error}") from error
+
+
+def one_line(reason: object, limit: int = 2000) -> str:
+  r"""An exception's text, or any other, as one line of bounded length.
+
+  Example:
+    >>> one_line(KeyError("id"))
+    "KeyError: 'id'"
+    >>> one_line("two  words\n")
+    'two words'
+  """
+  text = str(reason)
+  # Of other exceptions, the text alone may be no more than a key.
+  if isinstance(reason, Exception) and not isinstance(reason, OSError):
+    text = f"{type(reason).__name__}: {text}"
+  text = " ".join(text.split())
+  return text if len(text) <= limit else text[: limit - 3] + "..."

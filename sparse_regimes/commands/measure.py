@@ -31,6 +31,7 @@ from sparse_regimes.runs.tables import (
   read_measures,
   write_measures,
 )
+from sparse_regimes.runs.task import make_task
 from sparse_regimes.runs.workdir import stored_constants
 
 # What measures depend on, and how it is given.
@@ -111,7 +112,7 @@ def measure_run(
   content["hessian_samples"] = hessian_samples
   begun_anew = not config.train.start_from
   left = [e for e in (*[0] * begun_anew, *kept) if e not in rows]
-  task = factory.make_task(config, log, stored_constants(workdir))
+  task = make_task(config, log, stored_constants(workdir))
   if not hasattr(task, "measure"):
     raise InputError(
       f"task.name {config.task.name} cannot be measured: it has no measure"

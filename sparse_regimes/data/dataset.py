@@ -76,6 +76,7 @@ class Dataset(NamedTuple):
     num_classes: the number of classes.
     source: where the bytes came from, for people to read.
     normalize: scales its images; None: by what the training split has.
+    class_names: in the order of their numbers, where they have names.
   """
 
   train_images: Any
@@ -85,6 +86,7 @@ class Dataset(NamedTuple):
   num_classes: int
   source: str
   normalize: Normalize | None = None
+  class_names: tuple[str, ...] = ()
 
   @property
   def preprocess(self) -> Normalize:

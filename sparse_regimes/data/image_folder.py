@@ -8,6 +8,7 @@ import numpy as np
 
 from sparse_regimes.data.dataset import Dataset
 from sparse_regimes.data.streaming import LazyImages
+from sparse_regimes.errors import InputError, one_line
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif")
 # The second split goes by any of these names.
@@ -53,6 +54,7 @@ def load(path: Path, *, image_size: int = 0) -> Dataset:
     num_classes=len(classes),
     source=f"{path}, classes {', '.join(classes[:10])}"
     + (", ..." if len(classes) > 10 else ""),
+    class_names=tuple(classes),
   )
 
 
@@ -99,9 +101,16 @@ def _split(
       )
 
   def read(number: int) -> np.ndarray:
-    with _opened(files[number][0]) as image:
-      scaled = _scaled(image, image_size).convert("L" if is_grey else "RGB")
-      return np.asarray(scaled).reshape(shape)
+    path = files[number][0]
+    try:
+      with _opened(path) as image:
+        scaled = _scaled(image, image_size).convert("L" if is_grey else "RGB")
+        return np.asarray(scaled).reshape(shape)
+    except (OSError, SyntaxError, ValueError) as error:
+      # It may be read in the middle of a run.
+      raise InputError(
+        f"data.name: {path} could not be read: {one_line(error)}"
+      ) from error
 
   width, height = size
   shape = (height, width, 1 if is_grey else 3)

@@ -3,6 +3,8 @@
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
+from sparse_regimes.errors import one_line
+
 IMAGE_SHAPE = (32, 32, 3)
 NUM_CLASSES = 10
 
@@ -95,20 +97,3 @@ class UnavailableError(Exception):
 
 class AbsentError(UnavailableError):
   """There was nothing to try: no file, no directory, no program."""
-
-
-def one_line(reason: object, limit: int = 2000) -> str:
-  r"""An exception's text, or any other, as one line of bounded length.
-
-  Example:
-    >>> one_line(KeyError("id"))
-    "KeyError: 'id'"
-    >>> one_line("two  words\n")
-    'two words'
-  """
-  text = str(reason)
-  # Of other exceptions, the text alone may be no more than a key.
-  if isinstance(reason, Exception) and not isinstance(reason, OSError):
-    text = f"{type(reason).__name__}: {text}"
-  text = " ".join(text.split())
-  return text if len(text) <= limit else text[: limit - 3] + "..."

@@ -51,6 +51,7 @@ def load(name: str, data_dir: Path) -> Dataset:
     test_images,
     test_labels,
     num_classes=features["label"].num_classes,
+    class_names=tuple(features["label"].names),
     source=f"tensorflow-datasets directory {builder.data_dir}, {train_rule} and"
     f" {test_rule}",
   )

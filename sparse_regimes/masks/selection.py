@@ -16,6 +16,7 @@ from sparse_regimes.masks.activations import (
   flat_part,
   get_activation,
 )
+from sparse_regimes.masks.kernels import pallas_gpu
 from sparse_regimes.masks.kernels.pallas_tpu import (
   MAX_BLOCK_BYTES,
   fits_kernel,
@@ -28,7 +29,7 @@ from sparse_regimes.masks.kernels.threshold import (
   threshold_mask_but_for_zeros,
 )
 
-IMPLEMENTATIONS = ("lax_top_k", "xla", "pallas_tpu")
+IMPLEMENTATIONS = ("lax_top_k", "xla", "pallas_tpu", "pallas_gpu")
 SCOPES = ("global", "channel")
 SCORES = ("value", "magnitude")
 Axis = int | tuple[int, ...]
@@ -90,8 +91,8 @@ def topk_mask(
     scope: instead of axes, as in :func:`sparse_activation`.
     implementation: ``"lax_top_k"`` (the reference: a full sort), ``"xla"``
       (a threshold search by counting), ``"pallas_tpu"`` (the same on chip; for
-      floats; interpreted, slowly, on other platforms), or None: the fastest
-      here.
+      floats; interpreted, slowly, on other platforms), ``"pallas_gpu"`` (on a
+      Hopper GPU alone), or None: the fastest here.
 
   Returns:
     bool, the shape of ``scores``.
@@ -287,6 +288,12 @@ def _mask(
     # The kernel sees by itself that nothing is to be found. A conditional would
     # keep XLA from fusing the mask into the convolutions around it.
     return search_rows(pallas_tpu_mask, scores, kept, axes=axes)
+  if how == "pallas_gpu":
+    # A conditional would copy its condition to the host, and wait.
+    search = pallas_gpu.pallas_gpu_mask
+    if not break_zero_ties:
+      search = pallas_gpu.pallas_gpu_mask_but_for_zeros
+    return search_rows(search, scores, kept, axes=axes)
   search = lax_top_k_mask
   if how == "xla":
     search = threshold_mask if break_zero_ties else threshold_mask_but_for_zeros
@@ -300,6 +307,14 @@ def _choose(
   one_of("implementation", implementation, (None, *IMPLEMENTATIONS))
   size = math.prod(scores.shape[a] for a in axes)
   fits_tpu = fits_kernel(size, scores.dtype)
+  why_no_gpu = pallas_gpu.why_not(size, scores.dtype)
+  if implementation is None and not why_no_gpu:
+    return "pallas_gpu"
+  if implementation == "pallas_gpu" and why_no_gpu:
+    raise ValueError(
+      f"implementation pallas_gpu needs {why_no_gpu}; xla and lax_top_k run"
+      " anywhere, None takes the fastest"
+    )
   if implementation is None:
     on_tpu = jax.default_backend() == "tpu"
     # XLA cannot split a kernel over chips by itself; see search_rows.

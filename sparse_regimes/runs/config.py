@@ -42,10 +42,8 @@ def default_config() -> ConfigDict:
         "num_test": 0,
         "image_size": 0,  # of folder: the side of a square; 0: as they are
         "evaluate_on": "test",  # or validation: the last training images
-        # The last training images, held out: they choose the best epoch.
-        "num_validation": 0,
-        # Read images as they are needed (grain): auto, always or never.
-        "stream": "auto",
+        "num_validation": 0,  # the last, held out to choose the best epoch
+        "stream": "auto",  # always or never: images are read when needed
       },
       "model": {"name": "wide_resnet"} | _every_argument("model"),
       "controller": {"name": "constant"} | _every_argument("controller"),

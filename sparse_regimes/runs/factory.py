@@ -2,7 +2,7 @@
 
 import functools
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -14,7 +14,13 @@ from ml_collections import ConfigDict
 from sparse_regimes import controllers
 from sparse_regimes.controllers import Controller
 from sparse_regimes.controllers.bounds import MAX_COUNT
-from sparse_regimes.errors import InputError, in_range, one_of, section_of
+from sparse_regimes.errors import (
+  InputError,
+  in_range,
+  one_line,
+  one_of,
+  section_of,
+)
 from sparse_regimes.masks.sites import check_sites
 from sparse_regimes.masks.statistics import Arithmetic
 from sparse_regimes.runs import loggers
@@ -134,6 +140,13 @@ def make_optimizer(
   Behind it come the projections that the model's modules want.
   """
   cfg, accumulate = config.optimizer, config.train.accumulate
+  for field in ("rollback", "restart_at_resets"):
+    if accumulate > 1 and cfg[field]:
+      # It would see the controller at every update alone, and miss a reset.
+      raise InputError(
+        f"train.accumulate must be 1 where optimizer.{field} is on, got"
+        f" {accumulate}"
+      )
   if accumulate > 1:
     # An optimizer counts its updates, a schedule steps.
     schedule = _every(schedule, accumulate)
@@ -162,7 +175,7 @@ def make_optimizer(
   if cfg.clip_norm:
     tx = optax.chain(optax.clip_by_global_norm(cfg.clip_norm), tx)
   if cfg.restart_at_resets:
-    num_steps = config.train.epochs * steps_per_epoch // accumulate
+    num_steps = config.train.epochs * steps_per_epoch
     tx = optax.chain(tx, optimizer.warm_restarts(schedule, num_steps))
   # What it goes back to is projected as any update is.
   chain = [optimizer.rollback(tx) if cfg.rollback else tx]
@@ -283,14 +296,15 @@ def _traced_arithmetic(
   model: nn.Module, inputs: jax.ShapeDtypeStruct
 ) -> Arithmetic:
   """As XLA counts, and the sites that the model reports; by site unknown."""
-  variables = jax.eval_shape(model.init, jax.random.key(0), inputs, 1.0)
   apply = jax.jit(functools.partial(model.apply, train=False))
   try:
+    variables = jax.eval_shape(model.init, jax.random.key(0), inputs, 1.0)
     _, stats = jax.eval_shape(apply, variables, inputs, 1.0)
   except (TypeError, ValueError) as error:
     raise ValueError(
       "name: the model must be called as model.apply(variables, inputs,"
-      f" keep_ratio, train=...) and return (outputs, stats): {error}"
+      f" keep_ratio, train=...) with inputs {[*inputs.shape]}, and return"
+      f" (outputs, stats): {one_line(error)}"
     ) from error
   if isinstance(stats, Mapping):
     names = [*stats]
@@ -305,27 +319,6 @@ def check_budgets(controller: Controller, arithmetic: Arithmetic) -> None:
   """Raises an ``InputError`` unless there is one budget, or one a site."""
   with section_of("controller"):
     check_sites(jax.eval_shape(controller.init).keep_ratio, len(arithmetic[1]))
-
-
-def make_task(
-  config: ConfigDict,
-  log: Callable[[str], None],
-  constants: Mapping[str, Any] | None = None,
-) -> Task:
-  """The task of ``config.task``, with its data, fetched if it has to be.
-
-  Args:
-    config: the whole config.
-    log: takes a line at a time.
-    constants: that the run has from its beginning.
-
-  Raises:
-    InputError: for data that is not there or that no run can train on.
-  """
-  with section_of("task"):
-    given = config.task.to_dict()
-    make = maker("task", given.pop("name"))
-    return make(config, log, constants, **given)
 
 
 def check(config: ConfigDict) -> None:

@@ -14,6 +14,7 @@ from ml_collections import ConfigDict
 from sparse_regimes.data.streaming import is_streamed
 from sparse_regimes.errors import InputError
 from sparse_regimes.masks.statistics import Arithmetic
+from sparse_regimes.references import is_reference
 from sparse_regimes.runs import factory, processes
 from sparse_regimes.runs.checkpoint import Checkpoints, has_checkpoints
 from sparse_regimes.runs.epoch import (
@@ -37,6 +38,7 @@ from sparse_regimes.runs.pace import format_seconds
 from sparse_regimes.runs.pauses import Pauses
 from sparse_regimes.runs.start_from import check_start, start_from
 from sparse_regimes.runs.stopping import StopSignals
+from sparse_regimes.runs.task import check_steps, make_task
 from sparse_regimes.runs.workdir import (
   open_workdir,
   store_constants,
@@ -137,7 +139,7 @@ def open_run(
   """
   with contextlib.ExitStack() as stack:
     with processes.all_or_none():
-      task = factory.make_task(config, log, stored_constants(workdir))
+      task = make_task(config, log, stored_constants(workdir))
       past = epath.Path(config.train.start_from)
       # A run that has begun needs it no longer.
       if config.train.start_from and not has_checkpoints(workdir):
@@ -154,6 +156,11 @@ def open_run(
     )
     arithmetic = factory.multiply_adds(parts.model, task.inputs)
     factory.check_budgets(parts.controller, arithmetic)
+    if is_reference(config.task.name):
+      described_state = jax.eval_shape(
+        lambda: factory.make_state(config, parts, task.inputs, task)
+      )
+      check_steps(config, task, parts, described_state)
     mesh = make_mesh(config.train.batch_size, config.train.num_devices)
     stack.enter_context(jax.set_mesh(mesh))
     processes.on_first(

@@ -19,6 +19,7 @@ from sparse_regimes.runs.checkpoint import (
   read_journal,
 )
 from sparse_regimes.runs.journal import Journal
+from sparse_regimes.runs.task import make_task
 from sparse_regimes.runs.workdir import (
   CONFIG_FILE,
   FREE,
@@ -91,7 +92,7 @@ def load_run(
     InputError: if there is no such checkpoint or it cannot be read, or if the
       config is of another network.
   """
-  task = factory.make_task(config, log, stored_constants(workdir))
+  task = make_task(config, log, stored_constants(workdir))
   parts, template = describe_run(workdir, config, task)
   state, journal = restore(workdir, which, template, log)
   return PastRun(config, parts, task, state, journal)

@@ -8,7 +8,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from etils import epath
 from ml_collections import ConfigDict
@@ -18,6 +18,7 @@ from sparse_regimes.files import is_remote, lock, read_json, write
 from sparse_regimes.references import file_of
 from sparse_regimes.runs import config as configs
 from sparse_regimes.runs.makers import NAMED
+from sparse_regimes.tasks.classification.splits import with_sources
 
 CONFIG_FILE = "config.json"
 CONSTANTS_FILE = "task.json"
@@ -154,31 +155,54 @@ def saved_config(path: epath.Path, overrides: Sequence[str] = ()) -> ConfigDict:
     path: the folder.
     overrides: of the config.
   """
+  given = _given(path)
+
+  def copied(where: str, name: str) -> str:
+    copy = _copy_of(path, where, name)
+    if copy is None or not copy.exists():
+      return name
+    return f"{copy}:{name.rpartition(':')[2]}"
+
   copies = [
-    f"{section}.name={copy}:{name.rpartition(':')[2]}"
-    for section, name in _given_names(path).items()
-    if (copy := _copy_of(path, section, name)) and copy.exists()
+    f"{section}.name={copied(section, name)}"
+    for section, name in given.names.items()
   ]
+  if given.sets:
+    sets = with_sources(given.sets, lambda n, s: copied(f"eval.{n}", s))
+    copies.append(f"eval.sets={sets}")
   return configs.load(os.fspath(path / CONFIG_FILE), [*copies, *overrides])
 
 
 def given_config(path: epath.Path) -> ConfigDict:
   """The same, with names as they were given: to compare and to show."""
-  config = saved_config(path)
-  for section, name in _given_names(path).items():
+  config, given = saved_config(path), _given(path)
+  for section, name in given.names.items():
     config[section].name = name
+  config.eval.sets = given.sets
   return config
 
 
-def _given_names(path: epath.Path) -> dict[str, str]:
-  """Names in files of their own, by section, as they were given."""
+class _Given(NamedTuple):
+  """What a config names in files of its own, as it was given.
+
+  Attributes:
+    names: by section.
+    sets: of ``eval.sets``, all of it.
+  """
+
+  names: dict[str, str]
+  sets: str
+
+
+def _given(path: epath.Path) -> _Given:
   try:
     content = json.loads((path / CONFIG_FILE).read_text())
     names = {s: content.get(s, {}).get("name", "") for s in (*NAMED, "data")}
+    sets = content.get("eval", {}).get("sets", "")
   except (ValueError, AttributeError):
     # Who reads the whole of it says what is wrong.
-    return {}
-  return {section: name for section, name in names.items() if file_of(name)}
+    return _Given({}, "")
+  return _Given({s: name for s, name in names.items() if file_of(name)}, sets)
 
 
 def _copy_of(path: epath.Path, section: str, name: str) -> Path | None:
@@ -190,9 +214,10 @@ def _copy_of(path: epath.Path, section: str, name: str) -> Path | None:
 
 def _copy_code(path: epath.Path, config: ConfigDict) -> None:
   """Copies what the config names in files of its own."""
-  for section in (*NAMED, "data"):
-    name = config[section].name
-    file, copy = file_of(name), _copy_of(path, section, name)
+  named = {section: config[section].name for section in (*NAMED, "data")}
+  with_sources(config.eval.sets, lambda n, s: named.setdefault(f"eval.{n}", s))
+  for where, name in named.items():
+    file, copy = file_of(name), _copy_of(path, where, name)
     if file is None or copy is None:
       continue
     text = file.read_bytes()

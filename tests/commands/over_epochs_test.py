@@ -21,6 +21,7 @@ from sparse_regimes.runs import config as configs
 from sparse_regimes.runs import factory
 from sparse_regimes.runs.past_run import kept_epochs, restore_number
 from sparse_regimes.runs.tables import MEASURES_FILE, read_measures
+from sparse_regimes.runs.task import make_task
 from sparse_regimes.studies import flat_minima
 from sparse_regimes.studies import flat_minima_tables as studies
 from sparse_regimes.studies.cli import exit_code
@@ -108,7 +109,7 @@ def test_they_are_those_of_the_checkpoint(run):
   """The last epoch again, from its parameters and the pure functions."""
   workdir = epath.Path(run)
   config = configs.load(str(run / "config.json"))
-  data = factory.make_task(config, print).data
+  data = make_task(config, print).data
   parts = factory.make_parts(config, num_classes=10, steps_per_epoch=1)
   with jax.numpy_dtype_promotion("standard"):
     template = jax.eval_shape(
@@ -152,7 +153,7 @@ def test_they_are_those_of_the_checkpoint(run):
 
 def test_epoch_0_is_the_network_of_the_seed(run):
   config = configs.load(str(run / "config.json"))
-  data = factory.make_task(config, print).data
+  data = make_task(config, print).data
   parts = factory.make_parts(config, num_classes=10, steps_per_epoch=1)
   with jax.numpy_dtype_promotion("standard"):
     state = factory.make_state(config, parts, data.test_images.shape[1:])

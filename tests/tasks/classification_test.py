@@ -189,11 +189,86 @@ def test_what_is_held_out_is_trained_on_by_nobody():
     ("train.accumulate=0", "train.accumulate must be in"),
     ("eval.parameters=both", "eval.parameters must be one of trained, ema"),
     ("task.name=regression", "task.name must be one of classification"),
+    ("eval.sets=a=:", "eval.sets must be NAME=DATA"),
   ],
 )
 def test_fields_out_of_range_are_a_line(field, message):
   with pytest.raises(InputError, match=message):
     configs.load("smoke", [field])
+
+
+def test_classes_go_by_their_names(tmp_path):
+  write_classes(tmp_path / "set")
+  write_classes(tmp_path / "other")
+  for split in ("train", "test"):
+    (tmp_path / "other" / split / "dark").rename(tmp_path / f"{split}-dark")
+  fields = [
+    *(f"data.name=folder:{tmp_path}/set", "train.batch_size=32"),
+    f"eval.sets=other=folder:{tmp_path}/other",
+  ]
+  task = Classification(configs.load("smoke", fields), print)
+  # It has the second class alone.
+  assert set(task.evaluation_sets["other"]["labels"].tolist()) == {1}
+  for split in ("train", "test"):
+    folder = tmp_path / "other" / split
+    (folder / "light").rename(folder / "bright")
+  with pytest.raises(InputError, match="its classes must be among those of"):
+    Classification(configs.load("smoke", fields), print)
+
+
+def test_an_image_that_is_damaged_is_named_whenever_it_is_read(
+  tmp_path, capsys
+):
+  write_classes(tmp_path / "set")
+  damaged = tmp_path / "set" / "train" / "dark" / "7.png"
+  damaged.write_bytes(damaged.read_bytes()[:60])
+  for stream in ("always", "never"):
+    command = [
+      *(f"--config={TINY_RUN}", f"--workdir={tmp_path / 'run'}"),
+      *(f"--config.data.name=folder:{tmp_path}/set",),
+      *(f"--config.data.stream={stream}", "--config.train.batch_size=32"),
+    ]
+    assert main(command) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert f"{damaged} could not be read" in line
+
+
+def test_what_is_evaluated_is_part_of_the_digest():
+  digests = {
+    Classification(
+      configs.load("smoke", ["data.num_train=512", *fields]), print
+    ).digest
+    for fields in (
+      [],
+      ["data.num_validation=100"],
+      ["eval.sets=a=cifar10_mini"],
+      ["data.num_test=128"],
+    )
+  }
+  assert len(digests) == 4
+
+
+@pytest.mark.run
+def test_a_set_of_a_file_of_one_s_own_is_kept_with_the_run(tmp_path):
+  file, folder = tmp_path / "mine.py", tmp_path / "run"
+  file.write_text(
+    "from sparse_regimes.data import mini\ndef other(): return mini.load()\n"
+  )
+  train(folder, f"eval.sets=own={file}:other", "train.epochs=1")
+  assert (folder / "code" / "eval.own" / "mine.py").exists()
+  file.unlink()
+  assert main(["eval", f"--workdir={folder}", "--keep_ratios=1"]) == 0
+  content = json.loads((folder / "sweep.json").read_text())
+  assert content["others"]["own"][0]["accuracy"] == pytest.approx(
+    content["rows"][0]["accuracy"]
+  )
+
+
+@pytest.mark.parametrize("field", ["rollback", "restart_at_resets"])
+def test_what_would_miss_a_reset_is_refused(field):
+  fields = ["train.accumulate=2", f"optimizer.{field}=True"]
+  with pytest.raises(InputError, match=f"must be 1 where optimizer.{field} is"):
+    configs.load("smoke", fields)
 
 
 def test_a_set_of_other_images_is_a_line(tmp_path):

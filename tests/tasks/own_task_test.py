@@ -62,6 +62,60 @@ def test_it_trains_is_evaluated_goes_on_and_is_reported(tmp_path, capsys):
   assert "task.name" in capsys.readouterr().err
 
 
+def refused(tmp_path, capsys, *fields):
+  """Trains with these; what it says in its one line."""
+  code = main(
+    [
+      *(f"--config={TINY_RUN}", f"--workdir={tmp_path / 'run'}"),
+      *(f"--config.{field}" for field in fields),
+    ]
+  )
+  assert code == 2
+  assert not (tmp_path / "run").exists()
+  (line,) = capsys.readouterr().err.splitlines()
+  return line
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+  ("mistake", "message"),
+  [
+    (
+      ('"signals": {"fit": fit, "stats"', '"signals": {"stats"'),
+      "'fit' did not",
+    ),
+    (('metrics = {"fit": fit, ', "metrics = {"), "train_step of .* has no fit"),
+    (
+      ('return {"count": jnp.int32(count), "loss"', 'return {"loss"'),
+      "no count",
+    ),
+    (('"loss": loss, "fit": fit} |', '"loss": loss} |'), "eval_step .* no fit"),
+    (('"test": {', '"tests": {'), "evaluation_sets of .* have no test"),
+    (('"fit", "loss"', '"fit", "los"'), "must be fit or loss, got 'los'"),
+    (("  def extra(", "  def extras("), "lacks extra; see"),
+    (
+      ("self.num_train, self.arguments,", "self.a, self.arguments,"),
+      "num_train",
+    ),
+    (
+      ("nn.Dense(self.width)(x)", "nn.Dense(self.width)(x.reshape(7, 3))"),
+      "inputs",
+    ),
+  ],
+)
+def test_a_mistake_in_a_task_is_a_line(tmp_path, capsys, mistake, message):
+  assert CODE.count(mistake[0]) == 1, mistake
+  file = tmp_path / "mine.py"
+  file.write_text(CODE.replace(*mistake))
+  with jax.numpy_dtype_promotion("standard"):
+    line = refused(
+      tmp_path,
+      capsys,
+      *(f"task.name={file}:Curve", f"model.name={file}:Fit", *FIELDS),
+    )
+  assert re.search(message, line), line
+
+
 @pytest.mark.parametrize(
   ("field", "message"),
   [
@@ -73,12 +127,5 @@ def test_it_trains_is_evaluated_goes_on_and_is_reported(tmp_path, capsys):
 def test_what_is_none_is_a_line(tmp_path, capsys, field, message):
   file = tmp_path / "mine.py"
   file.write_text(CODE)
-  code = main(
-    [
-      *(f"--config={TINY_RUN}", f"--workdir={tmp_path / 'run'}"),
-      f"--config.{field.format(file=file)}",
-    ]
-  )
-  assert code == 2
-  (line,) = capsys.readouterr().err.splitlines()
+  line = refused(tmp_path, capsys, field.format(file=file))
   assert message.format(file=file) in line

@@ -88,10 +88,11 @@ def num_examples(config: Any, splits: tuple[int, int]) -> tuple[int, int]:
   if cfg.evaluate_on == "validation":
     held_out += num_test
   num_train = cfg.num_train or splits[0] - held_out
-  if num_train + held_out > splits[0]:
+  if num_train < 1 or num_train + held_out > splits[0]:
     raise InputError(
       f"data.num_train must leave {held_out} of the {splits[0]} training images"
-      f" for validation, got {num_train}"
+      f" for validation (data.num_validation, data.evaluate_on), got"
+      f" {cfg.num_train or 'all'}"
     )
   return num_train, num_test
 
@@ -115,12 +116,26 @@ def check_sets(config: Any) -> None:
       raise InputError(f"eval.sets: {error}") from error
 
 
+def with_sources(sets: str, changed: Callable[[str, str], str]) -> str:
+  """``eval.sets`` with ``changed(name, source)`` in place of each source.
+
+  Example:
+    >>> with_sources("a=npz:b; c=d", lambda name, source: source.upper())
+    'a=NPZ:B;c=D'
+  """
+  entries = [entry.partition("=") for entry in sets.split(";") if entry.strip()]
+  return ";".join(
+    f"{name.strip()}={changed(name.strip(), source.strip())}"
+    for name, _, source in entries
+  )
+
+
 def _sets(config: Any) -> Iterator[tuple[str, str]]:
   """Name and data set of each of ``NAME=DATA;NAME=DATA``."""
   names = set(RESERVED)
   for entry in filter(None, map(str.strip, config.eval.sets.split(";"))):
     name, _, source = map(str.strip, entry.partition("="))
-    if not name.isidentifier() or name in names or not source:
+    if not name.isidentifier() or name in names or not source.strip(":"):
       raise InputError(
         "eval.sets must be NAME=DATA;NAME=DATA, with names of their own other"
         f" than {', '.join(RESERVED[:-1])}, got {entry!r}"
@@ -148,7 +163,17 @@ def _other(
       f" {data.num_classes} classes, as {config.data.name} has, got"
       f" {[*found]} of {other.num_classes}"
     )
-  return other.test_images, other.test_labels
+  labels = other.test_labels
+  if data.class_names and other.class_names:
+    # Each set numbers its classes by itself.
+    if missing := set(other.class_names) - set(data.class_names):
+      raise InputError(
+        f"eval.sets, {name}: its classes must be among those of"
+        f" {config.data.name}, got {', '.join(sorted(missing))}"
+      )
+    numbers = [data.class_names.index(each) for each in other.class_names]
+    labels = np.array(numbers, np.int32)[labels]
+  return other.test_images, labels
 
 
 def _read(config: Any, name: str, log: Callable[[str], None]) -> Dataset:

@@ -71,7 +71,7 @@ class Classification:
       "train": {n: x[:seen] for n, x in self.train_examples.items()},
       **{name: _examples(*pair) for name, pair in data.others.items()},
     }
-    self.digest = _digest(data.train)
+    self.digest = _digest(self.train_examples, *self.evaluation_sets.values())
 
   @property
   def constants(self) -> dict[str, Any]:
@@ -160,10 +160,10 @@ def _no_loss(*_: Any, **__: Any) -> tuple[jax.Array, dict[str, Any]]:
   return jnp.zeros(()), {}
 
 
-def _digest(data: Dataset) -> int:
-  """Of images and labels; of a set too large to read twice, of its first."""
+def _digest(*sets: Examples) -> int:
+  """Of all images and labels; of what is read when wanted, of the first."""
   checksum = 0
-  for array in (data.train_images, data.train_labels, data.test_images):
+  for array in (x for examples in sets for x in examples.values()):
     if not isinstance(array, np.ndarray):
       each = max(1, int(np.prod(array.shape[1:])))
       array = np.asarray(array[: max(1, _LOOKED_AT // each)])

@@ -1,0 +1,103 @@
+"""The search for GPUs: interpreted here, and compiled for one that is not."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax._src.pallas.mosaic_gpu.interpret import params
+
+from sparse_regimes import topk_mask
+from sparse_regimes.masks.kernels import pallas_gpu
+from sparse_regimes.masks.kernels.reference import lax_top_k_mask
+
+# No public name has it yet.
+INTERPRETED = params.InterpretGPUParams
+SPECIALS = np.array(
+  [1, -0.0, 0, np.inf, -np.inf, np.nan, -np.nan, -1, 1e-40], np.float32
+)
+
+
+def rows_of(kind, size):
+  rng = np.random.default_rng(0)
+  normal = rng.normal(size=(2, size)).astype(np.float32)
+  return {
+    "relu": np.maximum(normal, 0),
+    "heavy": rng.standard_cauchy((2, size)),
+    "two_valued": rng.integers(0, 2, (2, size)).astype(np.float32),
+    "specials": rng.choice(SPECIALS, (2, size)),
+  }[kind]
+
+
+def masked(scores, num_kept, **arguments):
+  return pallas_gpu.kernel_mask(
+    scores, num_kept, interpret=INTERPRETED(), **arguments
+  )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
+@pytest.mark.parametrize("kind", ["relu", "heavy", "two_valued", "specials"])
+def test_the_set_is_that_of_lax_top_k(kind, dtype):
+  # Not a whole number of chunks, and another budget in each row.
+  scores = jnp.asarray(rows_of(kind, 4100), dtype)
+  num_kept = jnp.array([820, 4100], jnp.int32)
+  got = masked(scores, num_kept, break_zero_ties=True)
+  np.testing.assert_array_equal(got, lax_top_k_mask(scores, num_kept))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["heavy", "two_valued", "specials"])
+def test_long_rows_are_searched_digit_by_digit(monkeypatch, kind):
+  monkeypatch.setattr(pallas_gpu, "_MAX_BYTES", 16 * 1024)
+  scores = jnp.asarray(rows_of(kind, 8000), jnp.float32)
+  assert pallas_gpu.shared_bytes(8000, scores.dtype) == 2 * 8192
+  num_kept = jnp.array([1, 3000], jnp.int32)
+  got = masked(scores, num_kept, break_zero_ties=True)
+  np.testing.assert_array_equal(got, lax_top_k_mask(scores, num_kept))
+
+
+@pytest.mark.slow
+def test_zeros_need_no_order():
+  scores = jnp.asarray(rows_of("relu", 4096), jnp.float32)
+  # Fewer than half are above zero.
+  num_kept = jnp.array([3000, 100], jnp.int32)
+  got = np.asarray(masked(scores, num_kept, break_zero_ties=False))
+  assert got[0].all()
+  np.testing.assert_array_equal(got[1], lax_top_k_mask(scores, num_kept)[1])
+
+
+def test_where_it_cannot_run_it_says_why_and_what_can():
+  for scores, why in (
+    (jnp.ones((2, 64)), "an NVIDIA GPU of compute capability 9.0.*, got cpu"),
+    (jnp.ones((1, 200_000), jnp.float16), "entries, got 200000 of float16"),
+    (jnp.ones((2, 64), jnp.int32), "rows of float32, .*, got 64 of int32"),
+  ):
+    with pytest.raises(ValueError, match=f"{why}; xla and lax_top_k run any"):
+      topk_mask(scores, 0.5, axis=1, implementation="pallas_gpu")
+
+
+@pytest.mark.parametrize("size", [65_536, 32_768, 16_384])
+def test_every_row_of_the_paper_s_network_fits(size):
+  for dtype in (jnp.bfloat16, jnp.float32):
+    assert size <= pallas_gpu.MAX_SIZE
+    assert pallas_gpu.shared_bytes(size, jnp.dtype(dtype)) <= 227 * 1024
+
+
+@pytest.mark.slow
+def test_in_a_step_for_an_h100_the_host_waits_for_nothing():
+  pytest.importorskip("jax_cuda12_plugin", reason="the extra gpu-compile")
+  import gpu_compile
+
+  setup = {"depth": 10, "widen": 1, "batch_size": 8}
+  rows = {
+    variant: gpu_compile.compile_step("h100_sxm", variant=variant, **setup)
+    for variant in ("dense", "xla", "pallas_gpu")
+  }
+  assert rows["xla"]["host_waits"] > 0
+  assert rows["pallas_gpu"]["host_waits"] == rows["dense"]["host_waits"] == 0
+  # At most 3 more a site, forward and backward; it has seven.
+  more = rows["pallas_gpu"]["kernels"] - rows["dense"]["kernels"]
+  assert more <= 3 * 7
+  kernel = gpu_compile.compile_kernel("h100_sxm", 8, 16_384, jnp.bfloat16)
+  assert not kernel["bytes_spilled"]
+  assert jax.default_backend() == "cpu"
