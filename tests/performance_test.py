@@ -109,3 +109,23 @@ def test_the_sweep():
   assert row["sweep_over_evaluations"] <= 1.15
   (line,) = (s for s in PAGE.splitlines() if "budget sweep," in s)
   assert f"| {row['sweep_over_evaluations']:.3f} | 1.15 |" in line
+
+
+def test_the_gpu_compiler():
+  name = "gpu_compile/h100_sxm-wrn-28-4"
+  dense, xla, kernel = every = rows(name)
+  labels = ("no mask", "search in XLA", "kernel")
+  for label, row in zip(labels, every, strict=True):
+    (line,) = (s for s in PAGE.splitlines() if s.startswith(f"| {label} | "))
+    cells = [cell.strip() for cell in line.strip("|").split("|")]
+    assert cells[1].split(":")[0] == str(row["host_waits"])
+    assert cells[2] == f"{row['kernels']:,}"
+    assert cells[3] == f"{row['gigabytes_accessed']:.2f}"
+    assert cells[4] == f"{row['temporary_megabytes']:.0f}"
+  more = kernel["kernels"] - dense["kernels"]
+  assert f"adds {more} kernels to 25 sites, {more / 25:.1f} a site" in PAGE
+  assert f"{xla['whiles']} loops" in PAGE
+  content = json.loads((RESULTS / f"{name}.json").read_text())
+  registers = [row["registers"] for row in content["search"]]
+  assert f"{min(registers)} to {max(registers)}\nregisters" in PAGE
+  assert not any(row["bytes_spilled"] for row in content["search"])

@@ -1,5 +1,6 @@
 """How concentrated the spectrum of a weight matrix is."""
 
+import math
 from typing import Any, NamedTuple
 
 import jax
@@ -86,8 +87,9 @@ def concentration(
   ratio = np.nan
   if nonzero.size:
     # A quotient such as 0.8 * 5 may be a hair above the integer it is.
-    held = max(1, int(np.ceil(share * nonzero.size - 1e-9)))
-    widths = nonzero[held - 1 :] - nonzero[: nonzero.size - held + 1]
+    number = int(nonzero.size)
+    held = max(1, math.ceil(share * number - 1e-9))
+    widths = nonzero[held - 1 :] - nonzero[: number - held + 1]
     ratio = 10.0 ** float(widths.min())
   large = values[values > r * values.mean()]
   extreme = large.max() / large.min() if large.size else np.nan

@@ -26,4 +26,7 @@ def cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
   logits = logits.astype(jnp.float32)
   if labels.shape == logits.shape:
     return optax.softmax_cross_entropy(logits, labels.astype(jnp.float32))
-  return optax.softmax_cross_entropy_with_integer_labels(logits, labels)
+  # As Optax has it, whose way to drop the axis JAX 0.12 cannot differentiate on
+  # a mesh of explicit axes.
+  chosen = jnp.take_along_axis(logits, labels[..., None], axis=-1)
+  return jax.nn.logsumexp(logits, axis=-1) - jnp.squeeze(chosen, -1)

@@ -498,7 +498,10 @@ def test_ratios_are_mapped_over_a_split_batch():
   ratios = jnp.array([0.3, 1.0])
   text = f.lower(x, ratios).compile().as_text()
   assert not any(name in text for name in COLLECTIVES)
-  np.testing.assert_array_equal(f(x, ratios)[0], expected_of("xla"))
+  got, expected = f(x, ratios)[0], expected_of("xla")
+  np.testing.assert_array_equal(got != 0, expected != 0)
+  # Fused with other things, the activation may be rounded otherwise.
+  np.testing.assert_allclose(got, expected, rtol=1e-6)
 
 
 # --- Scopes, axes, sites -----------------------------------------------------

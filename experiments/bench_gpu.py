@@ -1,0 +1,136 @@
+"""Everything that is to be known of a GPU, in a few minutes of one.
+
+Usage, on a machine with a GPU:
+  python experiments/bench_gpu.py [--minutes=8] [--workdir=runs/gpu]
+      [--config.data.dir=...]
+
+First it checks that the masks are exact; then it times the mask and
+the full step (masked, at ratio 1, without any mask) and writes each number to
+``results/bench_gpu-DEVICE.json`` as soon as it is known. With what is left of
+the minutes it trains the paper's run, which goes on where it was when the
+command is given again.
+"""
+
+import argparse
+import functools
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from bench import interleaved_milliseconds, write_results
+from bench_step import make_call
+
+from sparse_regimes import topk_mask
+from sparse_regimes.masks.selection import IMPLEMENTATIONS
+
+_ROWS = (65_536, 32_768, 16_384)
+_RATIOS = (1e-6, 0.037, 0.2, 0.5, 0.999, 1.0)
+
+
+def implementations(scores: jax.Array) -> list[str]:
+  """Those that run here; what they would be compared with is not among them."""
+  found = []
+  for name in IMPLEMENTATIONS:
+    try:
+      jax.eval_shape(
+        functools.partial(topk_mask, axis=-1, implementation=name), scores, 0.5
+      )
+    except ValueError:
+      continue
+    # Elsewhere it is interpreted.
+    if name != "pallas_tpu" or jax.default_backend() == "tpu":
+      found.append(name)
+  return found
+
+
+def check_and_time(size: int, dtype: Any, num_rows: int) -> dict[str, Any]:
+  """Whether the masks of such rows are exact, and what they take."""
+  key = jax.random.key(size)
+  scores = jax.nn.relu(jax.random.normal(key, (num_rows, size))).astype(dtype)
+  names = implementations(scores)
+  masks = {
+    name: jax.jit(functools.partial(topk_mask, axis=-1, implementation=name))
+    for name in names
+  }
+  exact = {
+    name: all(
+      bool(jnp.all(masks[name](scores, r) == masks["lax_top_k"](scores, r)))
+      for r in map(jnp.float32, _RATIOS)
+    )
+    for name in names
+  }
+  ratio = jnp.float32(0.2)
+  calls: dict[str, Any] = {
+    name: functools.partial(masks[name], scores, ratio) for name in names
+  }
+  # Reads once and writes a mask: the least that any of them takes.
+  floor = jax.jit(lambda x: x >= jnp.ones((), x.dtype))
+  calls["floor"] = functools.partial(floor, scores)
+  return {
+    "size": size,
+    "rows": num_rows,
+    "dtype": jnp.dtype(dtype).name,
+    "exact": exact,
+    "milliseconds": interleaved_milliseconds(calls, rounds=21),
+  }
+
+
+def time_step(network: str) -> dict[str, Any]:
+  """The full step, ``DEPTHxWIDENxBATCH``, as ``bench_step`` times it."""
+  depth, widen, batch_size = map(int, network.split("x"))
+  calls = {
+    name: make_call(depth, widen, batch_size, ratio)[0]
+    for name, ratio in (("masked", 0.2), ("ratio 1", 1.0), ("no mask", None))
+  }
+  times = interleaved_milliseconds(calls, rounds=21)
+  return {
+    "network": network,
+    "milliseconds": times,
+    "masked_over_no_mask": times["masked"] / times["no mask"],
+    "images_per_second": 1e3 * batch_size / times["masked"],
+  }
+
+
+def main() -> None:
+  parser = argparse.ArgumentParser(description=__doc__)
+  parser.add_argument("--minutes", type=float, default=8.0)
+  parser.add_argument("--network", default="28x4x128")
+  parser.add_argument("--rows", type=int, default=128)
+  parser.add_argument("--config", default="wrn_strategy1")
+  parser.add_argument("--workdir", type=Path, default=Path("runs/gpu"))
+  args, overrides = parser.parse_known_args()
+  ends = time.monotonic() + 60 * args.minutes
+  name = jax.devices()[0].device_kind.replace(" ", "_")
+  rows: list[dict[str, Any]] = []
+
+  def known(row: dict[str, Any]) -> None:
+    rows.append(row)
+    print(row, flush=True)
+    write_results(f"bench_gpu-{name}", rows, ["jax", "jaxlib"])
+
+  for size in _ROWS:
+    for dtype in (jnp.bfloat16, jnp.float32):
+      known(check_and_time(size, dtype, args.rows))
+  known(time_step(args.network))
+  left = ends - time.monotonic()
+  if left <= 0:
+    return
+  command = [
+    *(sys.executable, "-m", "sparse_regimes", "train"),
+    *(f"--config={args.config}", f"--workdir={args.workdir}", *overrides),
+  ]
+  print(f"training for {left:.0f} s: {' '.join(command)}", flush=True)
+  with subprocess.Popen(command) as process:
+    try:
+      process.wait(left)
+    except subprocess.TimeoutExpired:
+      # It saves what it has, and goes on from there the next time.
+      process.terminate()
+
+
+if __name__ == "__main__":
+  main()
