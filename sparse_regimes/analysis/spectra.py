@@ -92,7 +92,7 @@ def concentration(
     widths = nonzero[held - 1 :] - nonzero[: number - held + 1]
     ratio = 10.0 ** float(widths.min())
   large = values[values > r * values.mean()]
-  extreme = large.max() / large.min() if large.size else np.nan
+  extreme = np.max(large) / np.min(large) if large.size else np.nan
   return Concentration(
     float(ratio), float(np.mean(values <= near_zero)), float(extreme)
   )

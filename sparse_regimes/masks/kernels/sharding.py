@@ -56,7 +56,11 @@ def search_rows(
   def search_all(scores: jax.Array, num_kept: jax.Array) -> jax.Array:
     moved = jnp.moveaxis(scores, axes, last)
     lead = moved.shape[: -len(axes)]
-    by_row = _by_row(search, len(lead), len(axes), _row_axes(split, axes))
+    by_row = search
+    # What an explicit type says is whole everywhere needs no rule; it may also
+    # lie on one device, where JAX 0.12 does not compile one.
+    if split is None or any(split.spec):
+      by_row = _by_row(search, len(lead), len(axes), _row_axes(split, axes))
     budgets = vary(jnp.broadcast_to(num_kept, lead), varying_axes(scores))
     mask = by_row(moved, budgets)
     return jnp.moveaxis(mask, last, axes)
@@ -118,8 +122,6 @@ def _by_row(
     # say: what is here is one device's, or cannot be split further.
     if AxisType.Manual in (jax.sharding.get_abstract_mesh().axis_types or ()):
       return search(scores, num_kept)
-    if _is_apart(scores):
-      return search(scores, num_kept)
     on_tpu = functools.partial(_on_each_device, search, row_axes)
     return lax.platform_dependent(scores, num_kept, tpu=on_tpu, default=split)
 
@@ -169,14 +171,6 @@ def as_rows(scores: jax.Array, num_kept: jax.Array) -> tuple[jax.Array, ...]:
   lead = num_kept.shape
   size = math.prod(scores.shape[len(lead) :])
   return scores.reshape(-1, size), num_kept.reshape(-1, 1)
-
-
-def _is_apart(x: jax.Array) -> bool:
-  """Whether x lies on one device, while a mesh of explicit axes is in force."""
-  types = jax.sharding.get_abstract_mesh().axis_types or ()
-  sharding = getattr(jax.typeof(x), "sharding", None)
-  mesh = getattr(sharding, "mesh", None)
-  return AxisType.Explicit in types and mesh is not None and mesh.empty
 
 
 def _explicit_sharding(x: jax.Array) -> Any:
