@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 
+import jax
 import numpy as np
 import pytest
 from running import ROOT, TINY_RUN, records_of, run, start
@@ -118,6 +119,8 @@ def test_they_train_are_killed_go_on_are_swept_and_reported(tmp_path, capsys):
     ("model.name={folder}/bad.py:Net", "could not be imported: SyntaxError"),
     ("model.name={file}:Wants", "every argument of {file}:Wants must have"),
     ("data.name={file}:broken", "must give a Dataset, got NoneType"),
+    ("task.loss=cross", "task.loss must be one of cross_entropy, FILE.py:f"),
+    ("task.loss={file}:none", "task.loss: {file} has no 'none'"),
   ],
 )
 def test_what_is_none_is_a_line_and_leaves_nothing(
@@ -161,6 +164,39 @@ def test_a_network_whose_mask_is_no_module_is_swept_by_what_it_reports(
   assert row["site_threshold"] == [None]
   assert main(["measure", f"--workdir={folder}"]) == 2
   assert "model.name cannot be measured" in capsys.readouterr().err
+
+
+@pytest.mark.run
+def test_a_loss_an_optimizer_and_a_logger_are_kept_with_the_run(tmp_path):
+  file, folder = tmp_path / "mine.py", tmp_path / "run"
+  file.write_text(
+    "import optax, jax.numpy as jnp\n"
+    "from sparse_regimes.training.losses import cross_entropy\n"
+    "def doubled(logits, labels): return 2 * cross_entropy(logits, labels)\n"
+    "def slow(learning_rate, factor: float = 0.5):\n"
+    "  return optax.sgd(lambda step: factor * learning_rate(step))\n"
+    "class Said:\n"
+    "  def __init__(self, start): self.file = start.workdir / 'said.txt'\n"
+    "  def write(self, step, values): self.file.write_text(str(step))\n"
+    "  def close(self): pass\n"
+  )
+  command = [
+    *(f"--config={TINY_RUN}", f"--workdir={folder}", "--quiet"),
+    *(f"--config.task.loss={file}:doubled", "--config.train.num_devices=1"),
+    *(f"--config.optimizer.name={file}:slow", "--config.optimizer.factor=0.3"),
+    *(f"--config.log.backends={file}:Said", "--config.train.epochs=1"),
+  ]
+  with jax.numpy_dtype_promotion("standard"):
+    assert main(command) == 0
+    (record,) = records_of(folder)
+    assert (folder / "said.txt").read_text() == str(record["step"])
+    file.unlink()
+    # The sweep has the cross-entropy itself.
+    assert main(["eval", f"--workdir={folder}", "--keep_ratios=1"]) == 0
+  (row,) = json.loads((folder / "sweep.json").read_text())["rows"]
+  assert record["test_dense_loss"] == pytest.approx(2 * row["loss"], rel=1e-5)
+  where = {p.parent.name for p in (folder / "code").glob("*/mine.py")}
+  assert where == {"log", "optimizer", "task.loss"}
 
 
 def test_list_and_doctor_tell_what_there_is(capsys):

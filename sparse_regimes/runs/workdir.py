@@ -1,14 +1,15 @@
 """The folder of a run: which one, whose, and whether it goes on there."""
 
 import contextlib
+import functools
 import json
 import os
 import platform
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from etils import epath
 from ml_collections import ConfigDict
@@ -155,54 +156,59 @@ def saved_config(path: epath.Path, overrides: Sequence[str] = ()) -> ConfigDict:
     path: the folder.
     overrides: of the config.
   """
-  given = _given(path)
-
-  def copied(where: str, name: str) -> str:
-    copy = _copy_of(path, where, name)
-    if copy is None or not copy.exists():
-      return name
-    return f"{copy}:{name.rpartition(':')[2]}"
-
-  copies = [
-    f"{section}.name={copied(section, name)}"
-    for section, name in given.names.items()
-  ]
-  if given.sets:
-    sets = with_sources(given.sets, lambda n, s: copied(f"eval.{n}", s))
-    copies.append(f"eval.sets={sets}")
+  copies = []
+  for field, text in _given(path).items():
+    changed = _with_references(field, text, functools.partial(_copied, path))
+    if changed != text:
+      copies.append(f"{field}={changed}")
   return configs.load(os.fspath(path / CONFIG_FILE), [*copies, *overrides])
 
 
 def given_config(path: epath.Path) -> ConfigDict:
   """The same, with names as they were given: to compare and to show."""
-  config, given = saved_config(path), _given(path)
-  for section, name in given.names.items():
-    config[section].name = name
-  config.eval.sets = given.sets
+  config = saved_config(path)
+  config.update_from_flattened_dict(_given(path))
   return config
 
 
-class _Given(NamedTuple):
-  """What a config names in files of its own, as it was given.
-
-  Attributes:
-    names: by section.
-    sets: of ``eval.sets``, all of it.
-  """
-
-  names: dict[str, str]
-  sets: str
+# Fields that may name what is in files of one's own.
+_REFERENCES = (
+  *(f"{section}.name" for section in (*NAMED, "data", "optimizer")),
+  *("task.loss", "eval.sets", "log.backends"),
+)
 
 
-def _given(path: epath.Path) -> _Given:
+def _given(path: epath.Path) -> dict[str, str]:
+  """These fields as they were given, by ``section.field``."""
   try:
-    content = json.loads((path / CONFIG_FILE).read_text())
-    names = {s: content.get(s, {}).get("name", "") for s in (*NAMED, "data")}
-    sets = content.get("eval", {}).get("sets", "")
+    written = configs.flatten(json.loads((path / CONFIG_FILE).read_text()))
   except (ValueError, AttributeError):
     # Who reads the whole of it says what is wrong.
-    return _Given({}, "")
-  return _Given({s: name for s, name in names.items() if file_of(name)}, sets)
+    return {}
+  return {
+    field: written[field]
+    for field in _REFERENCES
+    if isinstance(written.get(field), str)
+  }
+
+
+def _with_references(
+  field: str, text: str, changed: Callable[[str, str], str]
+) -> str:
+  """A field's text with ``changed(folder, name)`` in place of what it names."""
+  if field == "eval.sets":
+    return with_sources(text, lambda name, it: changed(f"eval.{name}", it))
+  if field == "log.backends":
+    return ",".join(changed("log", name.strip()) for name in text.split(","))
+  return changed(field.removesuffix(".name"), text)
+
+
+def _copied(path: epath.Path, folder: str, name: str) -> str:
+  """The name with the copy in the place of its file, if there is one."""
+  copy = _copy_of(path, folder, name)
+  if copy is None or not copy.exists():
+    return name
+  return f"{copy}:{name.rpartition(':')[2]}"
 
 
 def _copy_of(path: epath.Path, section: str, name: str) -> Path | None:
@@ -214,20 +220,27 @@ def _copy_of(path: epath.Path, section: str, name: str) -> Path | None:
 
 def _copy_code(path: epath.Path, config: ConfigDict) -> None:
   """Copies what the config names in files of its own."""
-  named = {section: config[section].name for section in (*NAMED, "data")}
-  with_sources(config.eval.sets, lambda n, s: named.setdefault(f"eval.{n}", s))
-  for where, name in named.items():
-    file, copy = file_of(name), _copy_of(path, where, name)
+
+  def copy_file(folder: str, name: str) -> str:
+    file, copy = file_of(name), _copy_of(path, folder, name)
     if file is None or copy is None:
-      continue
+      return name
     text = file.read_bytes()
-    if copy.exists() and copy.read_bytes() != text:
+    # A logger decides nothing, and may change.
+    decides = not folder.startswith("log")
+    if decides and copy.exists() and copy.read_bytes() != text:
       raise InputError(
         f"--workdir {path} holds a run of another {file}: its copy is {copy};"
         " --force_new starts afresh in a new folder"
       )
     copy.parent.mkdir(parents=True, exist_ok=True)
     write(epath.Path(copy), text)
+    return name
+
+  named = configs.flatten(config)
+  for field in _REFERENCES:
+    if field in named:
+      _with_references(field, named[field], copy_file)
 
 
 def stored_constants(path: epath.Path) -> dict[str, Any] | None:

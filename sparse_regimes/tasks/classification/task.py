@@ -16,11 +16,13 @@ from sparse_regimes.controllers import Controller
 from sparse_regimes.data import named
 from sparse_regimes.data.dataset import Dataset, Normalize
 from sparse_regimes.errors import in_range, one_of, section_of
+from sparse_regimes.references import is_reference, resolve
 from sparse_regimes.tasks.base import Examples, gather
 from sparse_regimes.tasks.classification import splits
 from sparse_regimes.training.augment import augmented
 from sparse_regimes.training.classification import classification_loss
 from sparse_regimes.training.eval_step import EvalStep, make_eval_step
+from sparse_regimes.training.losses import cross_entropy
 from sparse_regimes.training.step import TrainStep, make_step
 
 # Bytes of the images of a set that is read as it is needed that are looked at.
@@ -35,6 +37,8 @@ class Classification:
       ``train.batch_size``.
     log: takes a line at a time.
     constants: of :attr:`constants`, where the run has them already.
+    loss: ``cross_entropy``, or ``FILE.py:function`` or ``module:function`` of
+      logits and labels, which returns a loss for each label.
 
   Raises:
     InputError: for data that is not there or that no run can train on.
@@ -49,7 +53,9 @@ class Classification:
     config: Any,
     log: Callable[[str], None],
     constants: Mapping[str, Any] | None = None,
+    loss: str = "cross_entropy",
   ):
+    self._loss_fn = _loss_fn(loss)
     self._augment = config.augment.to_dict()
     scale = None
     if constants:
@@ -81,6 +87,7 @@ class Classification:
   @staticmethod
   def check(config: Any) -> dict[str, Any]:
     """See :meth:`sparse_regimes.tasks.Task.check`."""
+    _loss_fn(config.task.get("loss", "cross_entropy"))
     with section_of("augment"):
       augmented(_no_loss, num_classes=1, **config.augment)
     with section_of("data"):
@@ -107,7 +114,9 @@ class Classification:
     """A step on augmented batches."""
     with section_of("augment"):
       loss_fn = augmented(
-        classification_loss(model.apply, preprocess=self._scale),
+        classification_loss(
+          model.apply, loss_fn=self._loss_fn, preprocess=self._scale
+        ),
         num_classes=self.arguments["num_classes"],
         **self._augment,
       )
@@ -118,7 +127,9 @@ class Classification:
 
   def eval_step(self, model: nn.Module) -> EvalStep:
     """Of labels that count, see :func:`sparse_regimes.make_eval_step`."""
-    return make_eval_step(model.apply, preprocess=self._scale)
+    return make_eval_step(
+      model.apply, loss_fn=self._loss_fn, preprocess=self._scale
+    )
 
   def sweep(
     self,
@@ -154,6 +165,14 @@ class Classification:
 
 def _examples(images: Any, labels: np.ndarray) -> Examples:
   return {"images": images, "labels": labels}
+
+
+def _loss_fn(name: str) -> Callable[[jax.Array, jax.Array], jax.Array]:
+  if is_reference(name):
+    return resolve(name, "task.loss")
+  with section_of("task"):
+    one_of("loss", name, ("cross_entropy", "FILE.py:function"))
+  return cross_entropy
 
 
 def _no_loss(*_: Any, **__: Any) -> tuple[jax.Array, dict[str, Any]]:
