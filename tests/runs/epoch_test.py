@@ -49,4 +49,5 @@ def test_from_the_host_or_the_device_the_steps_are_the_same(num_devices):
         found += metrics["loss"].tolist()
       losses.append(found)
   assert len(losses[0]) == 5
-  assert losses[0] == losses[1]
+  # Two programs, which may round otherwise.
+  np.testing.assert_allclose(losses[0], losses[1], rtol=1e-6)
