@@ -1,9 +1,10 @@
 """An epoch of training: compiled calls of many steps, one after another."""
 
+import abc
 import functools
 import itertools
 from collections.abc import Callable, Iterator
-from typing import Any, Protocol
+from typing import Any
 
 import jax
 import numpy as np
@@ -38,11 +39,27 @@ def default_steps_per_call(
   return divisor if divisor >= most // 4 else most
 
 
-class Feed(Protocol):
-  """Compiled steps, and where their batches come from."""
+class Feed(abc.ABC):
+  """Compiled calls of steps, and where their batches come from.
+
+  Args:
+    train_call: of :func:`sparse_regimes.training.call.make_train_call`.
+    examples: of which batches are made, by name.
+    sharding: of batches, or of the indices, ``[num_steps, b]``.
+    batch_size: examples a step.
+  """
+
+  def __init__(
+    self, train_call: Any, examples: Any, sharding: Any, batch_size: int
+  ):
+    self._call, self._examples = train_call, examples
+    self._sharding, self._batch_size = sharding, batch_size
+    self._compiled: dict[int, Callable[..., Any]] = {}
 
   def compile(self, state: TrainState, num_steps: int) -> None:
     """Compiles a call of so many steps."""
+    lowered = self._call.lower(state, *self._example(num_steps))
+    self._compiled[num_steps] = lowered.compile()
 
   def calls(
     self, indices: np.ndarray, steps_per_call: int
@@ -53,81 +70,55 @@ class Feed(Protocol):
       indices: of the examples, int32 ``[num_steps, b]``.
       steps_per_call: at most.
     """
+    for num_steps, arguments in self._arguments(indices, steps_per_call):
+      call = self._compiled[num_steps]
+      yield num_steps, functools.partial(_with_state, call, arguments)
 
+  @abc.abstractmethod
+  def _example(self, num_steps: int) -> tuple[Any, ...]:
+    """What a call takes besides the state, or its shapes."""
 
-class FromDevice:
-  """Batches are gathered out of examples that lie on every device.
-
-  Args:
-    train_call: of :func:`sparse_regimes.training.call.make_train_call`.
-    examples: on the devices.
-    sharding: of the indices.
-    batch_size: examples a step.
-  """
-
-  def __init__(
-    self, train_call: Any, examples: Any, sharding: Any, batch_size: int
-  ):
-    self._call, self._examples = train_call, examples
-    self._sharding, self._batch_size = sharding, batch_size
-    self._compiled: dict[int, Callable[..., Any]] = {}
-
-  def compile(self, state: TrainState, num_steps: int) -> None:
-    """As :meth:`Feed.compile`."""
-    indices = np.zeros((num_steps, self._batch_size), np.int32)
-    self._compiled[num_steps] = self._call.lower(
-      state, self._examples, place(indices, self._sharding)
-    ).compile()
-
-  def calls(
+  @abc.abstractmethod
+  def _arguments(
     self, indices: np.ndarray, steps_per_call: int
-  ) -> Iterator[tuple[int, Callable[[TrainState], Any]]]:
-    """As :meth:`Feed.calls`."""
+  ) -> Iterator[tuple[int, tuple[Any, ...]]]:
+    """How many steps a call has, and what it takes besides the state."""
+
+
+class FromDevice(Feed):
+  """Batches are gathered out of examples that lie on every device."""
+
+  def _example(self, num_steps: int) -> tuple[Any, ...]:
+    indices = np.zeros((num_steps, self._batch_size), np.int32)
+    return self._examples, place(indices, self._sharding)
+
+  def _arguments(
+    self, indices: np.ndarray, steps_per_call: int
+  ) -> Iterator[tuple[int, tuple[Any, ...]]]:
     for chunk in _chunks(indices, steps_per_call):
-      call = self._compiled[len(chunk)]
-      placed = place(chunk, self._sharding)
-      yield (
-        len(chunk),
-        functools.partial(_swapped, call, self._examples, placed),
-      )
+      yield len(chunk), (self._examples, place(chunk, self._sharding))
 
 
-class FromHost:
+class FromHost(Feed):
   """Batches are read ahead, and each device gets its part.
 
-  Each process reads no other rows than those of its devices.
-
-  Args:
-    train_call: of :func:`sparse_regimes.training.call.make_train_call`, of
-      batches.
-    examples: on the host, see
-      :func:`sparse_regimes.data.streaming.read_batches`.
-    sharding: of batches ``[num_steps, b, ...]``.
-    batch_size: examples a step.
+  Each process reads no other rows than those of its devices. How examples are
+  read: :func:`sparse_regimes.data.streaming.read_batches`.
   """
 
-  def __init__(
-    self, train_call: Any, examples: Any, sharding: Any, batch_size: int
-  ):
-    self._call, self._examples = train_call, examples
-    self._sharding, self._batch_size = sharding, batch_size
-    self._compiled: dict[int, Callable[..., Any]] = {}
-
-  def compile(self, state: TrainState, num_steps: int) -> None:
-    """As :meth:`Feed.compile`."""
-    some = np.zeros((num_steps, self._batch_size), np.int64)
+  def _example(self, num_steps: int) -> tuple[Any, ...]:
+    leading = (num_steps, self._batch_size)
     batches = {
       name: jax.ShapeDtypeStruct(
-        (*some.shape, *array.shape[1:]), array.dtype, sharding=self._sharding
+        (*leading, *array.shape[1:]), array.dtype, sharding=self._sharding
       )
       for name, array in self._examples.items()
     }
-    self._compiled[num_steps] = self._call.lower(state, batches).compile()
+    return (batches,)
 
-  def calls(
+  def _arguments(
     self, indices: np.ndarray, steps_per_call: int
-  ) -> Iterator[tuple[int, Callable[[TrainState], Any]]]:
-    """As :meth:`Feed.calls`."""
+  ) -> Iterator[tuple[int, tuple[Any, ...]]]:
     rows = _rows_here(self._sharding, self._batch_size)
     batches = read_batches(self._examples, indices[:, rows])
     for chunk in _chunks(indices, steps_per_call):
@@ -140,14 +131,13 @@ class FromHost:
         )
         for name in each[0]
       }
-      call = self._compiled[len(chunk)]
-      yield len(chunk), functools.partial(_swapped, call, stacked)
+      yield len(chunk), (stacked,)
 
 
-def _swapped(call: Callable[..., Any], *arguments: Any) -> Any:
-  """The state comes last."""
-  *others, state = arguments
-  return call(state, *others)
+def _with_state(
+  call: Callable[..., Any], arguments: tuple[Any, ...], state: TrainState
+) -> Any:
+  return call(state, *arguments)
 
 
 def _rows_here(sharding: NamedSharding, batch_size: int) -> slice:
