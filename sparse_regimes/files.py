@@ -62,6 +62,25 @@ def read_json(path: epath.Path, *, most: int) -> Any:
     raise ValueError("it is nested too deeply") from error
 
 
+def read_object(path: epath.Path, *, most: int) -> dict[str, Any]:
+  """Reads a JSON object.
+
+  Args:
+    path: of the file.
+    most: bytes that it may have.
+
+  Raises:
+    InputError: in one line that names the file, if it cannot be read as one.
+  """
+  try:
+    content = read_json(path, most=most)
+    if not isinstance(content, dict):
+      raise ValueError("it is not a JSON object")
+  except (OSError, ValueError) as error:
+    raise InputError(f"{path} could not be read: {error}") from error
+  return content
+
+
 def is_remote(path: epath.Path) -> bool:
   """Whether this is a bucket, such as ``gs://name``."""
   return "://" in os.fspath(path)

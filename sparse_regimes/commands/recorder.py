@@ -160,9 +160,10 @@ def finish(run: OpenRun, *, diverged: bool = False) -> dict[str, Any]:
       if not diverged:
         # Of a run that had ended before, what was deleted is there again.
         write_records(run.workdir, run.journal.records)
-      Trace.of(run.journal, run.arithmetic).write(run.workdir)
       if run.config.log.page:
         _write_page(run)
+      else:
+        Trace.of(run.journal, run.arithmetic).write(run.workdir)
     # Last: with it a run counts as finished, and nothing of it is missing.
     text = json.dumps(result, indent=2) + "\n"
     write(run.workdir / summary.SUMMARY_FILE, text)

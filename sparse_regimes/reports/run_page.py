@@ -7,7 +7,7 @@ from typing import Any
 from etils import epath
 
 from sparse_regimes.errors import InputError
-from sparse_regimes.files import read_json, write
+from sparse_regimes.files import read_object, write
 from sparse_regimes.masks.statistics import skippable_share
 from sparse_regimes.reports import figures
 from sparse_regimes.reports.measured import measures_blocks, sweep_blocks
@@ -229,7 +229,7 @@ def _resets(trace: Trace) -> str:
 def _seconds(workdir: epath.Path, step: int) -> float | None:
   """Of the whole run; None before its end."""
   path = workdir / SUMMARY_FILE
-  content = _read_json(path) if path.exists() else {}
+  content = read_object(path, most=_MAX_JSON_BYTES) if path.exists() else {}
   seconds = content.get("seconds") if content.get("steps") == step else None
   known = isinstance(seconds, (int, float)) and 0 < seconds < math.inf
   return seconds if known else None
@@ -303,19 +303,9 @@ def _environment(workdir: epath.Path) -> list[Block]:
   path = workdir / ENVIRONMENT_FILE
   if not path.exists():
     return [Text("Not recorded.")]
-  content = dict(_read_json(path))
+  content = dict(read_object(path, most=_MAX_JSON_BYTES))
   command = content.pop("command", "")
   return [
     Pre(str(command)),
     Table((), [(k, f"{v}") for k, v in flatten(content).items()]),
   ]
-
-
-def _read_json(path: epath.Path) -> dict[str, Any]:
-  try:
-    content = read_json(path, most=_MAX_JSON_BYTES)
-    if not isinstance(content, dict):
-      raise ValueError("it is not a JSON object")
-  except (OSError, ValueError) as error:
-    raise InputError(f"{path} could not be read: {error}") from error
-  return content

@@ -15,7 +15,7 @@ from etils import epath
 from ml_collections import ConfigDict
 
 from sparse_regimes.errors import InputError
-from sparse_regimes.files import is_remote, lock, read_json, write
+from sparse_regimes.files import is_remote, lock, read_object, write
 from sparse_regimes.references import file_of
 from sparse_regimes.runs import config as configs
 from sparse_regimes.runs.makers import NAMED
@@ -250,15 +250,7 @@ def stored_constants(path: epath.Path) -> dict[str, Any] | None:
     InputError: if it cannot be read.
   """
   file = path / CONSTANTS_FILE
-  if not file.exists():
-    return None
-  try:
-    content = read_json(file, most=_MAX_BYTES)
-    if not isinstance(content, dict):
-      raise ValueError("it is no JSON object")
-  except (OSError, ValueError) as error:
-    raise InputError(f"{file} could not be read: {error}") from error
-  return content
+  return read_object(file, most=_MAX_BYTES) if file.exists() else None
 
 
 def store_constants(path: epath.Path, constants: Mapping[str, Any]) -> None:

@@ -1,5 +1,7 @@
 """Integers that keep the order of the numbers whose bits they are."""
 
+import math
+
 import jax
 import jax.numpy as jnp
 from jax import lax
@@ -34,3 +36,26 @@ def flip_negative(bits: jax.Array) -> jax.Array:
   """Flips all but the sign of negative floats, which sort the other way."""
   magnitude = jnp.array(jnp.iinfo(bits.dtype).max, bits.dtype)
   return jnp.where(bits < 0, bits ^ magnitude, bits)
+
+
+def up_to(
+  keys: jax.Array, threshold: jax.Array, last: jax.Array, num_lead: int
+) -> jax.Array:
+  """The mask of rows of which a kernel has found where their budget ends.
+
+  Args:
+    keys: ``[*lead, *budget]``, of which larger ones come first.
+    threshold: of each row, any shape of as many entries.
+    last: likewise, the index up to which keys at the threshold are kept.
+    num_lead: how many leading axes there are.
+
+  Returns:
+    bool, the shape of ``keys``.
+  """
+  lead, budget = keys.shape[:num_lead], keys.shape[num_lead:]
+  threshold, last = (
+    x.reshape(lead + (1,) * len(budget)) for x in (threshold, last)
+  )
+  index = jnp.arange(math.prod(budget), dtype=jnp.int32)
+  index = index.reshape((1,) * num_lead + budget)
+  return (keys > threshold) | ((keys == threshold) & (index <= last))

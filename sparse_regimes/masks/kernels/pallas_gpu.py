@@ -12,7 +12,6 @@ digit in which the budget ends. That reads the row twice.
 """
 
 import functools
-import math
 from typing import Any
 
 import jax
@@ -21,7 +20,7 @@ from jax import lax
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import mosaic_gpu as plgpu
 
-from sparse_regimes.masks.kernels.bits import ordered_bits
+from sparse_regimes.masks.kernels.bits import ordered_bits, up_to
 from sparse_regimes.masks.kernels.sharding import as_rows
 from sparse_regimes.masks.kernels.threshold import (
   threshold_mask,
@@ -106,20 +105,12 @@ def kernel_mask(
   interpret: Any = None,
 ) -> jax.Array:
   """The mask by the kernel; see :func:`search`."""
-  lead = num_kept.shape
-  budget = scores.shape[len(lead) :]
-  threshold, last = (
-    x.reshape(lead + (1,) * len(budget))
-    for x in search(
-      *as_rows(scores, num_kept),
-      break_zero_ties=break_zero_ties,
-      interpret=interpret,
-    )
+  threshold, last = search(
+    *as_rows(scores, num_kept),
+    break_zero_ties=break_zero_ties,
+    interpret=interpret,
   )
-  keys = _keys(scores)
-  index = jnp.arange(math.prod(budget), dtype=jnp.int32)
-  index = index.reshape((1,) * len(lead) + budget)
-  return (keys > threshold) | ((keys == threshold) & (index <= last))
+  return up_to(_keys(scores), threshold, last, num_kept.ndim)
 
 
 def _keys(x: jax.Array) -> jax.Array:

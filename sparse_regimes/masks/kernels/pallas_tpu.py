@@ -7,7 +7,6 @@ in lanes, too, so the transposition below moves nothing there.
 """
 
 import functools
-import math
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +14,7 @@ from jax import lax
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import tpu as pltpu
 
-from sparse_regimes.masks.kernels.bits import ordered_bits
+from sparse_regimes.masks.kernels.bits import ordered_bits, up_to
 from sparse_regimes.masks.kernels.sharding import as_rows
 from sparse_regimes.masks.kernels.threshold import threshold_mask
 from sparse_regimes.masks.manual_axes import shape_like, varying_axes
@@ -56,16 +55,9 @@ def pallas_tpu_mask(scores: jax.Array, num_kept: jax.Array) -> jax.Array:
 
 
 def _kernel_mask(scores: jax.Array, num_kept: jax.Array) -> jax.Array:
-  lead = num_kept.shape
-  budget = scores.shape[len(lead) :]
-  threshold, last = (
-    x.reshape(lead + (1,) * len(budget))
-    for x in search(*as_rows(scores, num_kept))
-  )
+  threshold, last = search(*as_rows(scores, num_kept))
   keys = search_keys(scores, _num_bits(scores.dtype))
-  index = jnp.arange(math.prod(budget), dtype=jnp.int32)
-  index = index.reshape((1,) * len(lead) + budget)
-  return (keys > threshold) | ((keys == threshold) & (index <= last))
+  return up_to(keys, threshold, last, num_kept.ndim)
 
 
 def search(rows: jax.Array, num_kept: jax.Array) -> tuple[jax.Array, jax.Array]:

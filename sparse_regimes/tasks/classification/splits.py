@@ -123,22 +123,26 @@ def with_sources(sets: str, changed: Callable[[str, str], str]) -> str:
     >>> with_sources("a=npz:b; c=d", lambda name, source: source.upper())
     'a=NPZ:B;c=D'
   """
-  entries = [entry.partition("=") for entry in sets.split(";") if entry.strip()]
   return ";".join(
-    f"{name.strip()}={changed(name.strip(), source.strip())}"
-    for name, _, source in entries
+    f"{name}={changed(name, source)}" for name, _, source in _entries(sets)
   )
+
+
+def _entries(sets: str) -> Iterator[tuple[str, str, str]]:
+  """Name, equals sign and data set of each entry, whatever they are."""
+  for entry in filter(str.strip, sets.split(";")):
+    name, equals, source = map(str.strip, entry.partition("="))
+    yield name, equals, source
 
 
 def _sets(config: Any) -> Iterator[tuple[str, str]]:
   """Name and data set of each of ``NAME=DATA;NAME=DATA``."""
   names = set(RESERVED)
-  for entry in filter(None, map(str.strip, config.eval.sets.split(";"))):
-    name, _, source = map(str.strip, entry.partition("="))
+  for name, equals, source in _entries(config.eval.sets):
     if not name.isidentifier() or name in names or not source.strip(":"):
       raise InputError(
         "eval.sets must be NAME=DATA;NAME=DATA, with names of their own other"
-        f" than {', '.join(RESERVED[:-1])}, got {entry!r}"
+        f" than {', '.join(RESERVED[:-1])}, got {name + equals + source!r}"
       )
     names.add(name)
     yield name, source
