@@ -246,8 +246,11 @@ def _show(command: str, arguments: Sequence[str]) -> int:
       file=sys.stderr,
     )
     return 2
-  for line in SHOWN[command]():
-    print(line)
+  try:
+    for line in SHOWN[command]():
+      print(line)
+  except BrokenPipeError:  # as of `list | head`
+    return 1
   return 0
 
 

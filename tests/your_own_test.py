@@ -214,6 +214,19 @@ def test_list_and_doctor_tell_what_there_is(capsys):
 
 
 @pytest.mark.run
+def test_what_is_listed_may_be_cut_off():
+  done = subprocess.run(
+    f"{sys.executable} -m sparse_regimes list | head -n 1",
+    shell=True,
+    capture_output=True,
+    text=True,
+    check=True,
+  )
+  assert done.stdout == "configs, --config=NAME\n"
+  assert done.stderr == ""
+
+
+@pytest.mark.run
 def test_the_module_is_a_command():
   done = subprocess.run(
     [sys.executable, "-m", "sparse_regimes", "--version"],
