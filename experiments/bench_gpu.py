@@ -25,7 +25,7 @@ from bench import interleaved_milliseconds, write_results
 from bench_step import make_call
 
 from sparse_regimes import topk_mask
-from sparse_regimes.masks.selection import IMPLEMENTATIONS
+from sparse_regimes.masks.kernels.choice import IMPLEMENTATIONS
 
 _ROWS = (65_536, 32_768, 16_384)
 _RATIOS = (1e-6, 0.037, 0.2, 0.5, 0.999, 1.0)

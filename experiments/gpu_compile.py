@@ -4,15 +4,19 @@ Usage, in an environment with the extra ``gpu-compile`` (the CUDA plugin without
 the CUDA libraries):
   python experiments/gpu_compile.py --depth=28 --widen=4
 
-For the dense program, for the search in XLA and for the kernel it prints what
+For the dense program, for the searches in XLA and for the kernel it prints what
 the host waits for, the kernels that are launched, bytes accessed (without what
-our kernel moves, which XLA does not know) and memory; and of our kernel alone
-registers, spills and shared memory for each row that the network has.
+our kernel reads, which XLA does not know) and memory; and of our kernel alone
+registers, spills and shared memory for each row that the network has. The
+search in XLA also with its loops in command buffers, which is an option of the
+compiler. Where the GPU has no kernel, that row is left out.
 Writes ``experiments/results/gpu_compile/DEVICE-wrn-DEPTH-WIDEN.json``.
 """
 
 import argparse
 import contextlib
+import functools
+import itertools
 import os
 import re
 import sys
@@ -29,26 +33,24 @@ os.environ.setdefault("MOSAIC_GPU_DUMP_PTXAS", "1")
 import jax
 import jax.numpy as jnp
 from bench import write_results
+from gpu_plan import read_plan, waits_outside_command_buffers
 from jax.experimental import topologies
 from jax.sharding import NamedSharding, PartitionSpec
 
 from sparse_regimes import TrainState, WideResNet, controllers, make_train_step
+from sparse_regimes.analysis.budget_sweep import make_sweep_step
 from sparse_regimes.data.dataset import normalize
+from sparse_regimes.masks.kernels import pallas_gpu
 from sparse_regimes.training.optimizer import sgd
 
+PROGRAMS = ("training step", "sweep")
 TARGETS = Path(__file__).parent / "gpu"
-# Instructions of an optimised module that are no kernels.
-_NO_KERNEL = {
-  *("parameter", "constant", "tuple", "get-tuple-element", "bitcast", "call"),
-  *("while", "conditional", "opt-barrier", "after-all", "add-dependency"),
-  "partition-id",
+# So the loops of the search in XLA are ended on the device; the list is whole.
+COMMAND_BUFFERS = {
+  "xla_gpu_enable_command_buffer": (
+    "FUSION,CUBLAS,CUBLASLT,CUSTOM_CALL,CUDNN,WHILE,CONDITIONAL"
+  )
 }
-# Computations that are run, rather than compiled into an instruction.
-_CALLED = re.compile(
-  r"(?:body|condition|true_computation|false_computation"
-  r"|branch_computations)=(\{[^}]*\}|%?[\w.-]+)"
-)
-_INSTRUCTION = re.compile(r"^\s+(?:ROOT )?%?[\w.-]+ = .*? ([a-z][\w-]*)\(")
 
 
 def mesh_of(target: str) -> Any:
@@ -66,7 +68,13 @@ def mesh_of(target: str) -> Any:
 
 
 def compile_step(
-  target: str, *, depth: int, widen: int, batch_size: int, variant: str
+  target: str,
+  *,
+  depth: int,
+  widen: int,
+  batch_size: int,
+  variant: str,
+  program: str = "training step",
 ) -> dict[str, Any]:
   """Compiles one program and reads what is in its plan.
 
@@ -75,9 +83,12 @@ def compile_step(
     depth: of the network.
     widen: of the network.
     batch_size: images.
-    variant: ``dense`` (no mask at all) or an implementation of the selection.
+    variant: ``dense`` (no mask at all) or an implementation of the selection;
+      with ``+command_buffers`` loops and conditionals are put into such.
+    program: one of ``PROGRAMS``; the sweep's is its evaluation of a batch.
   """
   mesh = mesh_of(target)
+  variant, _, buffers = variant.partition("+")
   dense = variant == "dense"
   model = WideResNet(
     depth,
@@ -114,54 +125,50 @@ def compile_step(
       },
     ),
   )
-  step: Any = make_train_step(apply_fn, tx, controller, preprocess=normalize)
+  if program == "sweep":
+    ratio = jax.ShapeDtypeStruct((), jnp.float32, sharding=here)
+    step: Any = make_sweep_step(apply_fn, preprocess=normalize)
+    arguments: tuple[Any, ...] = (state, batch, ratio)
+  else:
+    step = make_train_step(apply_fn, tx, controller, preprocess=normalize)
+    arguments = (state, batch)
   started = time.monotonic()
   with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
-    lowered = step.lower(state, batch)
-  compiled = lowered.compile()
+    lowered = step.lower(*arguments)
+  if buffers:
+    compiled, waits = compile_into_buffers(lowered)
+  else:
+    compiled = lowered.compile()
   memory = compiled.memory_analysis()
+  plan = read_plan(compiled.as_text())
+  if buffers:
+    plan["host_waits"] = waits
   return {
-    "variant": variant,
-    **read_plan(compiled.as_text()),
+    "program": program,
+    "variant": f"{variant}+{buffers}" if buffers else variant,
+    **plan,
     "gigabytes_accessed": bytes_accessed(compiled) / 1e9,
     "temporary_megabytes": memory.temp_size_in_bytes / 1e6,
     "compile_seconds": time.monotonic() - started,
   }
 
 
-def read_plan(text: str) -> dict[str, int]:
-  """What an optimised module launches, and what the host waits for.
+def why_no_kernel(target: str) -> str:
+  """Why such a GPU has no kernel for the network's longest rows."""
+  with jax.sharding.use_abstract_mesh(mesh_of(target).abstract_mesh):
+    return pallas_gpu.why_not(65_536, jnp.dtype(jnp.bfloat16))
 
-  A ``while`` without a known number of iterations copies its condition to the
-  host before each, a ``conditional`` its index once. Kernels are those of the
-  whole program and of one pass of every loop; what is inside a fusion or a
-  reduction is none of its own.
-  """
-  called = {
-    name
-    for names in _CALLED.findall(text)
-    for name in re.findall(r"[\w.-]+", names)
-  }
-  waits = {"while": 0, "conditional": 0}
-  kernels = 0
-  is_counted = False
-  for line in text.splitlines():
-    if line.endswith("{") and not line.startswith(" "):
-      name = line.removeprefix("ENTRY ").lstrip("%").split(" ")[0]
-      is_counted = line.startswith("ENTRY") or name in called
-    match = _INSTRUCTION.match(line)
-    if match is None or not is_counted:
-      continue
-    opcode = match[1]
-    if opcode in waits:
-      waits[opcode] += opcode == "conditional" or "known_trip_count" not in line
-    kernels += opcode not in _NO_KERNEL
-  return {
-    "host_waits": sum(waits.values()),
-    "whiles": waits["while"],
-    "conditionals": waits["conditional"],
-    "kernels": kernels,
-  }
+
+def compile_into_buffers(lowered: Any) -> tuple[Any, int]:
+  """With loops in command buffers; and what the host still waits for."""
+  with tempfile.TemporaryDirectory() as dump:
+    compiled = lowered.compile(
+      compiler_options=COMMAND_BUFFERS
+      | {"xla_dump_to": dump, "xla_dump_hlo_as_text": True}
+    )
+    # Only the launch plan says what is inside a command buffer.
+    (plan,) = Path(dump).glob("*thunk_sequence_after_thunk_passes.txt")
+    return compiled, waits_outside_command_buffers(plan.read_text())
 
 
 def bytes_accessed(compiled: Any) -> float:
@@ -177,8 +184,6 @@ def compile_kernel(
   target: str, rows: int, size: int, dtype: Any
 ) -> dict[str, Any]:
   """What the assembler says of the search of such rows."""
-  from sparse_regimes.masks.kernels import pallas_gpu
-
   mesh = mesh_of(target)
   here = NamedSharding(mesh, PartitionSpec())
   arguments = (
@@ -186,7 +191,8 @@ def compile_kernel(
     jax.ShapeDtypeStruct((rows, 1), jnp.int32, sharding=here),
   )
   with captured() as said, jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
-    jax.jit(pallas_gpu.search).lower(*arguments).compile()
+    kernel = functools.partial(pallas_gpu.search, writes_kept=True)
+    jax.jit(kernel).lower(*arguments).compile()
   text = said()
 
   def number(pattern: str) -> int | None:
@@ -227,7 +233,10 @@ def main() -> None:
   parser.add_argument("--depth", type=int, default=28)
   parser.add_argument("--widen", type=int, default=4)
   parser.add_argument("--batch_size", type=int, default=128)
-  parser.add_argument("--variants", default="dense,xla,pallas_gpu")
+  parser.add_argument(
+    "--variants",
+    default="dense,xla,xla+command_buffers,xla_fixed,pallas_gpu",
+  )
   args = parser.parse_args()
   setup = {
     "depth": args.depth,
@@ -235,11 +244,15 @@ def main() -> None:
     "batch_size": args.batch_size,
   }
   rows: list[dict[str, Any]] = []
-  for variant in args.variants.split(","):
-    row = compile_step(args.target, variant=variant, **setup)
+  variants = args.variants.split(",")
+  has_kernel = not why_no_kernel(args.target)
+  if not has_kernel:
+    variants = [v for v in variants if v != "pallas_gpu"]
+  for program, variant in itertools.product(PROGRAMS, variants):
+    row = compile_step(args.target, variant=variant, program=program, **setup)
     rows.append(row)
     print(
-      f"{variant:>12}  {row['host_waits']:3d} host waits"
+      f"{program:>13}  {variant:>19}  {row['host_waits']:3d} host waits"
       f"  {row['kernels']:5d} kernels"
       f"  {row['gigabytes_accessed']:6.2f} GB"
       f"  {row['temporary_megabytes']:7.0f} MB"
@@ -247,11 +260,11 @@ def main() -> None:
       flush=True,
     )
   kernels = []
-  for size in (65_536, 32_768, 16_384):
-    for dtype in (jnp.bfloat16, jnp.float32):
-      kernel = compile_kernel(args.target, args.batch_size, size, dtype)
-      kernels.append(kernel)
-      print(kernel, flush=True)
+  dtypes = (jnp.bfloat16, jnp.float32) if has_kernel else ()
+  for size, dtype in itertools.product((65_536, 32_768, 16_384), dtypes):
+    kernel = compile_kernel(args.target, args.batch_size, size, dtype)
+    kernels.append(kernel)
+    print(kernel, flush=True)
   write_results(
     f"gpu_compile/{args.target}-wrn-{args.depth}-{args.widen}",
     rows,

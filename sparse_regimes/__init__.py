@@ -8,8 +8,8 @@ from sparse_regimes import analysis, controllers, layers, models, nnx
 from sparse_regimes.controllers import Controller
 from sparse_regimes.layers import SparseActivation
 from sparse_regimes.masks import activations
+from sparse_regimes.masks.budget import num_kept
 from sparse_regimes.masks.selection import (
-  num_kept,
   sparse_activation,
   sparsify,
   topk_mask,

@@ -2,8 +2,6 @@
 
 import functools
 import math
-import operator
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -16,12 +14,11 @@ from sparse_regimes.masks.activations import (
   flat_part,
   get_activation,
 )
+from sparse_regimes.masks.budget import Axis, as_ratio, budget_axes, num_kept
 from sparse_regimes.masks.kernels import pallas_gpu
-from sparse_regimes.masks.kernels.pallas_tpu import (
-  MAX_BLOCK_BYTES,
-  fits_kernel,
-  pallas_tpu_mask,
-)
+from sparse_regimes.masks.kernels.choice import choose
+from sparse_regimes.masks.kernels.fixed_passes import fixed_passes_mask
+from sparse_regimes.masks.kernels.pallas_tpu import pallas_tpu_mask
 from sparse_regimes.masks.kernels.reference import lax_top_k_mask
 from sparse_regimes.masks.kernels.sharding import search_rows
 from sparse_regimes.masks.kernels.threshold import (
@@ -29,42 +26,7 @@ from sparse_regimes.masks.kernels.threshold import (
   threshold_mask_but_for_zeros,
 )
 
-IMPLEMENTATIONS = ("lax_top_k", "xla", "pallas_tpu", "pallas_gpu")
-SCOPES = ("global", "channel")
 SCORES = ("value", "magnitude")
-Axis = int | tuple[int, ...]
-
-
-def num_kept(size: int, keep_ratio: ArrayLike) -> jax.Array:
-  r"""How many of ``size`` entries a keep ratio leaves.
-
-  .. math:: k = \max(1, \lfloor size \cdot r \rfloor)
-     \text{ if } r < 1 \text{ else } size
-
-  Ratio and product are rounded to float32 whether the ratio is traced or not,
-  so that a compiled and an uncompiled call agree: 100 * 0.57 gives 57, where
-  Python's floats give 56.99999999999999.
-
-  Args:
-    size: entries that share the budget; static, below 2**31.
-    keep_ratio: real scalar, Python or traced; at most 0 keeps one entry.
-
-  Returns:
-    int32 scalar.
-
-  Example:
-    >>> num_kept(65536, 0.2)
-    Array(13107, dtype=int32)
-
-  Source: Wang, "Joint Training Across Multiple Activation Sparsity Regimes",
-    arXiv 2603.03131, and its released program.
-  """
-  size = operator.index(size)
-  keep_ratio = _as_ratio(keep_ratio)
-  kept = jnp.floor(jnp.float32(size) * keep_ratio).astype(jnp.int32)
-  # From 2**24 on a float32 product may round to above the size.
-  kept = jnp.clip(kept, min(1, size), size)
-  return jnp.where(keep_ratio >= 1, jnp.int32(size), kept)
 
 
 def topk_mask(
@@ -90,9 +52,10 @@ def topk_mask(
     axis: the axis or axes that share one budget.
     scope: instead of axes, as in :func:`sparse_activation`.
     implementation: ``"lax_top_k"`` (the reference: a full sort), ``"xla"``
-      (a threshold search by counting), ``"pallas_tpu"`` (the same on chip; for
-      floats; interpreted, slowly, on other platforms), ``"pallas_gpu"`` (on a
-      Hopper GPU alone), or None: the fastest here.
+      (a threshold search by counting), ``"xla_fixed"`` (the same in a number of
+      passes that is known before, which asks no host), ``"pallas_tpu"`` (on
+      chip; for floats; interpreted, slowly, on other platforms),
+      ``"pallas_gpu"`` (on a Hopper GPU alone), or None: the fastest here.
 
   Returns:
     bool, the shape of ``scores``.
@@ -111,8 +74,8 @@ def topk_mask(
   if axis is None and scope is None:
     raise ValueError("axis must name the axes that share a budget, got None")
   axes = budget_axes(scores, axis, scope)
-  how = _choose(implementation, scores, axes)
-  return _mask(scores, _as_ratio(keep_ratio), axes, how)
+  how = choose(implementation, _size(scores, axes), scores.dtype)
+  return _mask(scores, as_ratio(keep_ratio), axes, how)
 
 
 def sparsify(
@@ -208,8 +171,12 @@ def sparse_activation(
   if activation == "relu":
     one_of("score", score, SCORES)
     axes = budget_axes(x, axis, scope)
-    how = _choose(implementation, x, axes)
-    return _sparse_relu(x, _as_ratio(keep_ratio), axes, how)
+    how = choose(implementation, _size(x, axes), x.dtype)
+    if how == "pallas_gpu":
+      return _written_by_kernel(
+        jax.nn.relu(x), as_ratio(keep_ratio), axes, False
+      )
+    return _sparse_relu(x, as_ratio(keep_ratio), axes, how)
   # Zeros of a flat part need no order: kept or not, their derivative is 0.
   return _sparsify(
     get_activation(activation)(x),
@@ -231,11 +198,14 @@ def _sparsify(
   x = jnp.asarray(x)
   axes = budget_axes(x, axis, scope)
   one_of("score", score, SCORES)
-  how = _choose(implementation, x, axes)
+  how = choose(implementation, _size(x, axes), x.dtype)
+  if how == "pallas_gpu" and score == "value":
+    ratio = as_ratio(keep_ratio)
+    return _written_by_kernel(x, ratio, axes, break_zero_ties)
   scores = jnp.abs(x) if score == "magnitude" else x
   mask = _mask(
     scores,
-    *(_as_ratio(keep_ratio), axes, how),
+    *(as_ratio(keep_ratio), axes, how),
     break_zero_ties=break_zero_ties,
   )
   return jnp.where(mask, x, jnp.zeros((), x.dtype))
@@ -266,6 +236,48 @@ def _sparse_relu_and_mask(
   return jnp.where(mask, y, jnp.zeros((), y.dtype)), mask
 
 
+@functools.partial(jax.custom_jvp, nondiff_argnums=(2, 3))
+def _written_by_kernel(
+  x: jax.Array,
+  keep_ratio: jax.Array,
+  axes: tuple[int, ...],
+  break_zero_ties: bool,
+) -> jax.Array:
+  """What is kept of x, for platforms whose kernel writes it itself."""
+  kept, *_ = _kept_and_ends(x, keep_ratio, axes, break_zero_ties)
+  return kept
+
+
+@_written_by_kernel.defjvp
+def _written_by_kernel_jvp(axes, break_zero_ties, primals, tangents):
+  x, keep_ratio = primals
+  kept, threshold, last = _kept_and_ends(x, keep_ratio, axes, break_zero_ties)
+  # Two numbers a row are all that the backward pass needs beside x.
+  at_end = tuple(range(x.ndim - len(axes), x.ndim))
+  moved = jnp.moveaxis(x, axes, at_end)
+  mask = jnp.moveaxis(
+    pallas_gpu.mask_up_to(moved, threshold, last), at_end, axes
+  )
+  return kept, jnp.where(mask, tangents[0], jnp.zeros((), x.dtype))
+
+
+def _kept_and_ends(
+  x: jax.Array,
+  keep_ratio: jax.Array,
+  axes: tuple[int, ...],
+  break_zero_ties: bool,
+) -> tuple[jax.Array, ...]:
+  if x.size == 0:
+    lead = tuple(n for a, n in enumerate(x.shape) if a not in axes)
+    ends = jnp.zeros(lead, jnp.int32)
+    return x, ends, ends
+  search = pallas_gpu.pallas_gpu_kept
+  if not break_zero_ties:
+    search = pallas_gpu.pallas_gpu_kept_but_for_zeros
+  kept = num_kept(_size(x, axes), keep_ratio)
+  return search_rows(search, x, kept, axes=axes, num_ends=2)
+
+
 @functools.partial(
   jax.jit, static_argnames=("axes", "how", "break_zero_ties"), inline=True
 )
@@ -283,7 +295,7 @@ def _mask(
     scores = lax.bitcast_convert_type(scores, jnp.uint8)
   if scores.size == 0:
     return jnp.zeros(scores.shape, bool)
-  kept = num_kept(math.prod(scores.shape[a] for a in axes), keep_ratio)
+  kept = num_kept(_size(scores, axes), keep_ratio)
   if how == "pallas_tpu":
     # The kernel sees by itself that nothing is to be found. A conditional would
     # keep XLA from fusing the mask into the convolutions around it.
@@ -294,97 +306,13 @@ def _mask(
     if not break_zero_ties:
       search = pallas_gpu.pallas_gpu_mask_but_for_zeros
     return search_rows(search, scores, kept, axes=axes)
+  if how == "xla_fixed":
+    return search_rows(fixed_passes_mask, scores, kept, axes=axes)
   search = lax_top_k_mask
   if how == "xla":
     search = threshold_mask if break_zero_ties else threshold_mask_but_for_zeros
   return search_rows(search, scores, kept, axes=axes, keep_all=keep_ratio >= 1)
 
 
-def _choose(
-  implementation: str | None, scores: jax.Array, axes: tuple[int, ...]
-) -> str:
-  """The implementation asked for, or the fastest for platform and row."""
-  one_of("implementation", implementation, (None, *IMPLEMENTATIONS))
-  size = math.prod(scores.shape[a] for a in axes)
-  fits_tpu = fits_kernel(size, scores.dtype)
-  why_no_gpu = pallas_gpu.why_not(size, scores.dtype)
-  if implementation is None and not why_no_gpu:
-    return "pallas_gpu"
-  if implementation == "pallas_gpu" and why_no_gpu:
-    raise ValueError(
-      f"implementation pallas_gpu needs {why_no_gpu}; xla and lax_top_k run"
-      " anywhere, None takes the fastest"
-    )
-  if implementation is None:
-    on_tpu = jax.default_backend() == "tpu"
-    # XLA cannot split a kernel over chips by itself; see search_rows.
-    is_told = jax.device_count() == 1 or not (
-      jax.sharding.get_abstract_mesh().empty
-    )
-    return "pallas_tpu" if on_tpu and is_told and fits_tpu else "xla"
-  if implementation == "pallas_tpu" and not fits_tpu:
-    raise ValueError(
-      "implementation pallas_tpu takes rows of float32, bfloat16 or float16 up"
-      f" to {MAX_BLOCK_BYTES // 128} bytes, got {size} of {scores.dtype}"
-    )
-  return implementation
-
-
-def budget_axes(
-  x: jax.Array, axis: Axis | None, scope: str | None
-) -> tuple[int, ...]:
-  """The axes of ``x`` that share a budget, sorted and non-negative.
-
-  Raises:
-    ValueError: for a scope or an axis that there is not.
-  """
-  if axis is not None:
-    if scope not in (None, "global"):
-      raise ValueError(
-        f"axis and scope say the same: give one, got axis {axis} and scope"
-        f" {scope!r}"
-      )
-    return _canonical_axes(axis, x)
-  check_scope(scope)
-  if x.ndim == 0:
-    raise ValueError("x must have at least one axis, got a scalar")
-  if scope == "channel" or x.ndim == 1:
-    return (x.ndim - 1,)
-  return tuple(range(1, x.ndim))
-
-
-def check_scope(scope: Any) -> None:
-  """Raises a ``ValueError`` for what is no scope."""
-  if scope is not None and not isinstance(scope, str):
-    raise ValueError(
-      "scope must be one of global, channel, got a"
-      f" {type(scope).__name__}: Linen keeps the attribute `scope` of a module"
-      " for itself, so call the field of yours `budget_scope`"
-    )
-  one_of("scope", scope, SCOPES)
-
-
-def _as_ratio(keep_ratio: ArrayLike) -> jax.Array:
-  ratio = jnp.asarray(keep_ratio, jnp.float32)
-  if ratio.ndim:
-    raise ValueError(
-      f"keep_ratio must be a scalar at each site, got shape {ratio.shape}:"
-      " sparse_regimes.at_site(keep_ratio, i) takes a site's entry, jax.vmap"
-      " gives one to each example"
-    )
-  return ratio
-
-
-def _canonical_axes(axis: Axis, scores: jax.Array) -> tuple[int, ...]:
-  axes = tuple(map(operator.index, axis if isinstance(axis, tuple) else [axis]))
-  canonical = sorted({a % scores.ndim for a in axes if scores.ndim})
-  inside = all(-scores.ndim <= a < scores.ndim for a in axes)
-  if not axes or not inside or len(canonical) < len(axes):
-    raise ValueError(
-      f"axis must name distinct axes of shape {scores.shape}, got {axis}"
-    )
-  if not jnp.issubdtype(scores.dtype, jnp.integer) and not jnp.issubdtype(
-    scores.dtype, jnp.floating
-  ):
-    raise ValueError(f"scores must be real numbers, got {scores.dtype}")
-  return tuple(canonical)
+def _size(x: jax.Array, axes: tuple[int, ...]) -> int:
+  return math.prod(x.shape[a] for a in axes)

@@ -23,7 +23,9 @@ from sparse_regimes.masks.activations import (
   mixed_activation,
   shifted,
 )
-from sparse_regimes.masks.selection import IMPLEMENTATIONS, SCORES, check_scope
+from sparse_regimes.masks.budget import check_scope
+from sparse_regimes.masks.kernels.choice import IMPLEMENTATIONS
+from sparse_regimes.masks.selection import SCORES
 from sparse_regimes.masks.statistics import nonzero_fraction
 
 ZEROTH_BIASES = ("none", "input", "output")

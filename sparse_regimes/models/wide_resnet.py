@@ -16,7 +16,9 @@ from jax.typing import ArrayLike
 from sparse_regimes.errors import in_range, one_of
 from sparse_regimes.layers import NORMS, SparseActivation, make_norm
 from sparse_regimes.masks.activations import Activation, get_activation
-from sparse_regimes.masks.selection import IMPLEMENTATIONS, SCORES, check_scope
+from sparse_regimes.masks.budget import check_scope
+from sparse_regimes.masks.kernels.choice import IMPLEMENTATIONS
+from sparse_regimes.masks.selection import SCORES
 from sparse_regimes.masks.sites import at_site, check_sites
 from sparse_regimes.masks.statistics import nonzero_fraction
 

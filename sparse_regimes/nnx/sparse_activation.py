@@ -6,13 +6,9 @@ from jax.typing import ArrayLike
 
 from sparse_regimes.errors import one_of
 from sparse_regimes.masks.activations import Activation, get_activation
-from sparse_regimes.masks.selection import (
-  IMPLEMENTATIONS,
-  SCORES,
-  Axis,
-  check_scope,
-  sparse_activation,
-)
+from sparse_regimes.masks.budget import Axis, check_scope
+from sparse_regimes.masks.kernels.choice import IMPLEMENTATIONS
+from sparse_regimes.masks.selection import SCORES, sparse_activation
 from sparse_regimes.masks.sites import at_site
 from sparse_regimes.masks.statistics import nonzero_fraction
 

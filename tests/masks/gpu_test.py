@@ -1,13 +1,18 @@
 """The search for GPUs: interpreted here, and compiled for one that is not."""
 
+import functools
+import itertools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax._src.pallas.mosaic_gpu.interpret import params
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
-from sparse_regimes import topk_mask
+from sparse_regimes import sparse_activation, sparsify, topk_mask
 from sparse_regimes.masks.kernels import pallas_gpu
+from sparse_regimes.masks.kernels.choice import choose
 from sparse_regimes.masks.kernels.reference import lax_top_k_mask
 
 # No public name has it yet.
@@ -57,6 +62,24 @@ def test_long_rows_are_searched_digit_by_digit(monkeypatch, kind):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "by digits"])
+def test_it_writes_what_is_kept(monkeypatch, dtype):
+  if dtype == "by digits":
+    monkeypatch.setattr(pallas_gpu, "_MAX_BYTES", 12 * 1024)
+    dtype = "float32"
+  scores = jnp.asarray(rows_of("specials", 4100), dtype).reshape(2, 41, 100)
+  num_kept = jnp.array([700, 3000], jnp.int32)
+  kept, *ends = pallas_gpu.kernel_kept(
+    scores, num_kept, break_zero_ties=True, interpret=INTERPRETED()
+  )
+  mask = lax_top_k_mask(scores, num_kept)
+  np.testing.assert_array_equal(pallas_gpu.mask_up_to(scores, *ends), mask)
+  bits = np.asarray(kept).view(f"uint{8 * kept.dtype.itemsize}")
+  expected = np.asarray(jnp.where(mask, scores, jnp.zeros((), dtype)))
+  np.testing.assert_array_equal(bits, expected.view(bits.dtype))
+
+
+@pytest.mark.slow
 def test_zeros_need_no_order():
   scores = jnp.asarray(rows_of("relu", 4096), jnp.float32)
   # Fewer than half are above zero.
@@ -68,12 +91,96 @@ def test_zeros_need_no_order():
 
 def test_where_it_cannot_run_it_says_why_and_what_can():
   for scores, why in (
-    (jnp.ones((2, 64)), "an NVIDIA GPU of compute capability 9.0.*, got cpu"),
+    (jnp.ones((2, 256)), "an NVIDIA GPU of compute capability 9.0.*, got cpu"),
     (jnp.ones((1, 200_000), jnp.float16), "entries, got 200000 of float16"),
-    (jnp.ones((2, 64), jnp.int32), "rows of float32, .*, got 64 of int32"),
+    (jnp.ones((2, 256), jnp.int32), "rows of float32, .*, got 256 of int32"),
+    (jnp.ones((2, 255)), "of 256 to 110592 entries, got 255 of float32"),
   ):
-    with pytest.raises(ValueError, match=f"{why}; xla and lax_top_k run any"):
+    with pytest.raises(ValueError, match=f"{why}; xla_fixed, xla and lax_top"):
       topk_mask(scores, 0.5, axis=1, implementation="pallas_gpu")
+
+
+@pytest.mark.parametrize(
+  ("platform", "kind", "dtype", "chosen"),
+  [
+    ("gpu", "9.0", jnp.bfloat16, "pallas_gpu"),
+    ("gpu", "9.0", jnp.int32, "xla_fixed"),
+    ("gpu", "8.0", jnp.bfloat16, "xla_fixed"),
+    ("gpu", "gfx942", jnp.float32, "xla_fixed"),
+    ("cpu", "", jnp.float32, "xla"),
+  ],
+)
+def test_the_fastest_is_chosen(monkeypatch, platform, kind, dtype, chosen):
+  monkeypatch.setattr(pallas_gpu, "device", lambda: (platform, kind))
+  assert choose(None, 65_536, jnp.dtype(dtype)) == chosen
+
+
+def as_it_is(x):
+  return sparse_activation(x, 0.3)
+
+
+def over_rows_that_do_not_lie_together(x):
+  return sparse_activation(x.T, 0.3, axis=0).T
+
+
+def with_gelu(x):
+  return sparse_activation(x, 0.3, activation="gelu")
+
+
+def by_magnitude(x):
+  return sparsify(x, 0.3, score="magnitude")
+
+
+def mapped(x):
+  return jax.vmap(as_it_is)(x)
+
+
+def on_two_devices(f, x, kind, spec):
+  is_manual = kind == AxisType.Manual
+  kinds = (AxisType.Auto if is_manual else kind,)
+  mesh = jax.make_mesh((2,), ("data",), kinds, devices=jax.devices()[:2])
+  if is_manual:
+    return jax.shard_map(f, mesh=mesh, in_specs=spec, out_specs=spec)(x)
+  with jax.set_mesh(mesh):
+    return f(jax.device_put(x, NamedSharding(mesh, spec)))
+
+
+def value_and_gradient(sparsified, x):
+  y, vjp = jax.vjp(sparsified, x)
+  return y, *vjp(jnp.cos(y))
+
+
+@pytest.mark.parametrize(
+  ("kind", "spec"),
+  [
+    (None, None),
+    *itertools.product(
+      (AxisType.Auto, AxisType.Explicit), (("data",), (None, "data"))
+    ),
+    (AxisType.Manual, ("data",)),
+  ],
+)
+@pytest.mark.parametrize(
+  "sparsified",
+  [
+    *(as_it_is, over_rows_that_do_not_lie_together),
+    *(with_gelu, by_magnitude, mapped),
+  ],
+)
+def test_around_the_kernel_all_is_as_in_xla(
+  monkeypatch, sparsified, kind, spec
+):
+  """It is lowered for the CPU, as a search in XLA; the rest is the same."""
+  x = jax.random.normal(jax.random.key(0), (256, 300)).round(1)
+  calls = jax.jit(functools.partial(value_and_gradient, sparsified))
+  expected = calls(x)
+  jax.clear_caches()
+  monkeypatch.setattr(pallas_gpu, "device", lambda: ("gpu", "9.0"))
+  if spec is None:
+    got = calls(x)
+  else:
+    got = on_two_devices(calls, x, kind, PartitionSpec(*spec))
+  jax.tree.map(np.testing.assert_array_equal, got, expected)
 
 
 @pytest.mark.parametrize("size", [65_536, 32_768, 16_384])

@@ -22,8 +22,8 @@ from sparse_regimes import (
   sparsify,
   topk_mask,
 )
-from sparse_regimes.masks import selection
 from sparse_regimes.masks.activations import ACTIVATIONS
+from sparse_regimes.masks.kernels import choice
 from sparse_regimes.masks.kernels.sharding import DATA_AXIS
 from sparse_regimes.masks.sites import check_sites
 
@@ -33,7 +33,7 @@ jitted_activation = jax.jit(
 )
 
 # The kernel for GPUs is that of gpu_test.py.
-IMPLEMENTATIONS = [n for n in selection.IMPLEMENTATIONS if n != "pallas_gpu"]
+IMPLEMENTATIONS = [n for n in choice.IMPLEMENTATIONS if n != "pallas_gpu"]
 DTYPES = (jnp.float32, jnp.bfloat16, jnp.float16)
 RATIOS = (0.0, 1e-6, 0.037, 0.2, 0.5, 0.999, 1.0)
 SPECIALS = np.array(
@@ -382,7 +382,7 @@ def test_parity_with_the_reference(parity, implementation):
     (lambda x: topk_mask(x.astype("complex64"), 0.5, axis=1), "real numbers"),
     (
       lambda x: topk_mask(x, 0.5, axis=1, implementation="a"),
-      "lax_top_k, xla, pallas_tpu",
+      "lax_top_k, xla, xla_fixed, pallas_tpu",
     ),
     (lambda x: sparsify(x[0, 0], 0.5), "at least one axis"),
     (

@@ -20,34 +20,42 @@ from jax import lax
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import mosaic_gpu as plgpu
 
-from sparse_regimes.masks.kernels.bits import ordered_bits, up_to
+from sparse_regimes.masks.kernels.bits import (
+  flip_negative,
+  ordered_bits,
+  up_to,
+)
+from sparse_regimes.masks.kernels.fixed_passes import find_ends
 from sparse_regimes.masks.kernels.sharding import as_rows
 from sparse_regimes.masks.kernels.threshold import (
   threshold_mask,
   threshold_mask_but_for_zeros,
 )
-from sparse_regimes.masks.manual_axes import shape_like
+from sparse_regimes.masks.manual_axes import vary, varying_axes
 
-# Entries of a line, and lines that a warp group counts at a time in registers.
-_LINE, _LINES = 256, 16
-_CHUNK = _LINE * _LINES
+# Entries of a line, and lines that a warp group counts at a time in registers:
+# the more, the less it waits for. A thread reads 8 bytes of them at least.
+_LINE, _CHUNKS = 256, (16, 8, 4, 2)
 # Of the 227 KiB of shared memory that a block of a Hopper GPU may have.
 _MAX_BYTES = 220 * 1024
 # Every entry needs a digit of 16 bits at least.
-MAX_SIZE = _MAX_BYTES // 2 // _CHUNK * _CHUNK
+MAX_SIZE = _MAX_BYTES // 2 // (16 * _LINE) * 16 * _LINE
+# Shorter rows would be filled up to more than twice their length.
+MIN_SIZE = 256
 _FLOATS = (jnp.float32, jnp.bfloat16, jnp.float16)
 
 
 def why_not(size: int, dtype: jnp.dtype) -> str:
   """What the kernel needs for such rows, and there is not; else nothing."""
-  if size > MAX_SIZE or not any(dtype == f for f in _FLOATS):
+  if not MIN_SIZE <= size <= MAX_SIZE or not any(dtype == f for f in _FLOATS):
     return (
-      f"rows of float32, bfloat16 or float16 of up to {MAX_SIZE} entries, got"
-      f" {size} of {dtype}"
+      f"rows of float32, bfloat16 or float16 of {MIN_SIZE} to {MAX_SIZE}"
+      f" entries, got {size} of {dtype}"
     )
-  found = _device()
-  if found not in _DEVICES:
-    return f"an NVIDIA GPU of compute capability 9.0 (Hopper), got {found}"
+  platform, kind = device()
+  if kind not in _DEVICES:
+    got = kind if platform == "gpu" else platform
+    return f"an NVIDIA GPU of compute capability 9.0 (Hopper), got {got}"
   return ""
 
 
@@ -56,16 +64,21 @@ _DEVICES = ("9.0",)
 _KINDS = ("H100", "H200", "GH200")
 
 
-def _device() -> str:
-  """The compute capability in force, or else the platform."""
+def device() -> tuple[str, str]:
+  """The platform that is compiled for, and a GPU's compute capability.
+
+  Of a GPU that is compiled for from afar and not known it is the name.
+  """
   mesh = jax.sharding.get_abstract_mesh()
   described = getattr(mesh, "abstract_device", None)
   if described is not None:
     kind = described.device_kind
-    return "9.0" if any(name in kind for name in _KINDS) else kind
-  if jax.default_backend() != "gpu":
-    return jax.default_backend()
-  return str(jax.local_devices()[0].compute_capability)
+    is_known = any(name in kind for name in _KINDS)
+    return described.platform, "9.0" if is_known else kind
+  platform = jax.default_backend()
+  if platform != "gpu":
+    return platform, ""
+  return platform, str(jax.local_devices()[0].compute_capability)
 
 
 def pallas_gpu_mask(scores: jax.Array, num_kept: jax.Array) -> jax.Array:
@@ -97,6 +110,66 @@ def pallas_gpu_mask_but_for_zeros(
   )
 
 
+def pallas_gpu_kept(
+  scores: jax.Array, num_kept: jax.Array
+) -> tuple[jax.Array, ...]:
+  """What is kept, and where each row's budget ends.
+
+  The kernel writes what is kept from what it holds, so that nothing is read
+  again; the ends are all that a backward pass needs to know of the mask.
+
+  Returns:
+    The scores, of which all but each row's ``num_kept`` largest are zeros; and
+    the ends of :func:`search`, ``[*lead]``.
+  """
+  kernel = functools.partial(kernel_kept, break_zero_ties=True)
+  return lax.platform_dependent(
+    scores, num_kept, cuda=kernel, default=_kept_in_fixed_passes
+  )
+
+
+def pallas_gpu_kept_but_for_zeros(
+  scores: jax.Array, num_kept: jax.Array
+) -> tuple[jax.Array, ...]:
+  """The same, but if a row's last kept entry is a zero, all its zeros are."""
+  kernel = functools.partial(kernel_kept, break_zero_ties=False)
+  return lax.platform_dependent(
+    scores, num_kept, cuda=kernel, default=_kept_in_fixed_passes
+  )
+
+
+def _kept_in_fixed_passes(
+  scores: jax.Array, num_kept: jax.Array
+) -> tuple[jax.Array, ...]:
+  ends = find_ends(_keys(scores), num_kept)
+  mask = mask_up_to(scores, *ends)
+  return jnp.where(mask, scores, jnp.zeros((), scores.dtype)), *ends
+
+
+def mask_up_to(
+  scores: jax.Array, threshold: jax.Array, last: jax.Array
+) -> jax.Array:
+  """The mask of the scores, given where each row's budget ends."""
+  return up_to(_keys(scores), threshold, last, threshold.ndim)
+
+
+def kernel_kept(
+  scores: jax.Array,
+  num_kept: jax.Array,
+  *,
+  break_zero_ties: bool,
+  interpret: Any = None,
+) -> tuple[jax.Array, ...]:
+  """What is kept and the ends, by the kernel; see :func:`search`."""
+  *ends, kept = search(
+    *as_rows(scores, num_kept),
+    break_zero_ties=break_zero_ties,
+    writes_kept=True,
+    interpret=interpret,
+  )
+  return kept.reshape(scores.shape), *(x.reshape(num_kept.shape) for x in ends)
+
+
 def kernel_mask(
   scores: jax.Array,
   num_kept: jax.Array,
@@ -105,12 +178,12 @@ def kernel_mask(
   interpret: Any = None,
 ) -> jax.Array:
   """The mask by the kernel; see :func:`search`."""
-  threshold, last = search(
+  ends = search(
     *as_rows(scores, num_kept),
     break_zero_ties=break_zero_ties,
     interpret=interpret,
   )
-  return up_to(_keys(scores), threshold, last, num_kept.ndim)
+  return mask_up_to(scores, *(x.reshape(num_kept.shape) for x in ends))
 
 
 def _keys(x: jax.Array) -> jax.Array:
@@ -123,23 +196,27 @@ def search(
   num_kept: jax.Array,
   *,
   break_zero_ties: bool = True,
+  writes_kept: bool = False,
   interpret: Any = None,
-) -> tuple[jax.Array, jax.Array]:
+) -> tuple[jax.Array, ...]:
   """Where each row's budget ends.
 
   Args:
     rows: ``[r, d]``.
     num_kept: int32 ``[r, 1]``.
     break_zero_ties: whether equal zeros are told apart.
+    writes_kept: whether to write the rows with zeros for what is not kept.
     interpret: how Pallas interprets it, where there is no such GPU.
 
   Returns:
     ``(threshold, last)``, int32 ``[r]`` each: kept are the entries whose key is
-    above the threshold, and those at it up to the index ``last``.
+    above the threshold, and those at it up to the index ``last``. And what is
+    kept, ``[r, d]``, if it is to be written.
   """
   num_rows, size = rows.shape
   num_bits = rows.dtype.itemsize * 8
-  if pad := -size % _CHUNK:
+  chunk = _lines_at_a_time(size)
+  if pad := _padded(size) - size:
     # It sorts below everything and comes last, so it is never kept.
     bits = jnp.dtype(f"int{num_bits}")
     lowest = lax.bitcast_convert_type(jnp.array(-1, bits), rows.dtype)
@@ -147,23 +224,30 @@ def search(
   lines = rows.shape[1] // _LINE
   # One digit if all bits of every entry fit, else one of 16 after another.
   digit_bits = num_bits if rows.shape[1] * num_bits // 8 <= _MAX_BYTES else 16
-  result = shape_like(rows, (num_rows,), jnp.int32)
+  results = [jax.ShapeDtypeStruct((num_rows,), jnp.int32)] * 2
+  folded = (num_rows, lines, _LINE)
+  if writes_kept:
+    results.append(jax.ShapeDtypeStruct(folded, rows.dtype))
   kernel = plgpu.kernel(
     functools.partial(
       _kernel,
       lines=lines,
+      chunk=chunk,
       num_bits=num_bits,
       digit_bits=digit_bits,
       break_zero_ties=break_zero_ties,
       interpret=interpret is not None,
     ),
-    out_type=[result, result],
+    out_type=results,
     scratch_types=[plgpu.SMEM((lines, _LINE), jnp.dtype(f"int{digit_bits}"))],
     grid=(num_rows,),
     grid_names=("row",),
     interpret=interpret,
   )
-  return kernel(rows.reshape(num_rows, lines, _LINE), num_kept[:, 0])
+  found = kernel(rows.reshape(folded), num_kept[:, 0])
+  # What a kernel returns does not say over which axes of a shard_map it varies.
+  threshold, last, *kept = (vary(x, varying_axes(rows)) for x in found)
+  return threshold, last, *(k.reshape(num_rows, -1)[:, :size] for k in kept)
 
 
 def _kernel(
@@ -171,50 +255,54 @@ def _kernel(
   num_kept,
   threshold_out,
   last_out,
-  digits,
-  *,
+  *kept_out_and_digits,
   lines: int,
+  chunk: int,
   num_bits: int,
   digit_bits: int,
   break_zero_ties: bool,
   interpret: bool,
 ):
+  *kept_out, digits = kept_out_and_digits
   number = lax.axis_index("row")
   kept = num_kept[number]
-  shape = (_LINES, _LINE)
+  shape = (chunk, _LINE)
   lowest = -(2 ** (digit_bits - 1))
 
-  # How the threads of a block share some lines that they read: 8 bytes each.
-  layout = plgpu.Layout.WG_STRIDED(shape, vec_size=64 // digit_bits)
-
-  def as_read(x):
+  def as_read(x, num_bits):
+    """As the threads of a block share lines that they read: 8 bytes each."""
+    layout = plgpu.Layout.WG_STRIDED(shape, vec_size=64 // num_bits)
     # The interpreter has no threads, and no word for how they share.
     return x if interpret else plgpu.layout_cast(x, layout)
 
-  zeros = as_read(jnp.zeros(shape, jnp.int32))
-  line, column = (
-    as_read(lax.broadcasted_iota(jnp.int32, shape, axis)) for axis in (0, 1)
-  )
+  def first_index(num_bits):
+    line, column = (
+      as_read(lax.broadcasted_iota(jnp.int32, shape, axis), num_bits)
+      for axis in (0, 1)
+    )
+    return line * _LINE + column
+
+  zeros = as_read(jnp.zeros(shape, jnp.int32), digit_bits)
 
   def count(is_marked):
     """Counts what is in shared memory."""
 
     def add(i, total):
-      some = digits[pl.ds(i * _LINES, _LINES), :].astype(jnp.int32)
+      some = digits[pl.ds(i * chunk, chunk), :].astype(jnp.int32)
       return total + is_marked(some, i).astype(jnp.int32)
 
-    return jnp.sum(lax.fori_loop(0, lines // _LINES, add, zeros))
+    return jnp.sum(lax.fori_loop(0, lines // chunk, add, zeros))
 
   def store(digit_of):
     """Reads the row, and keeps a digit of every entry."""
 
     def put(i, _):
-      where = pl.ds(i * _LINES, _LINES)
+      where = pl.ds(i * chunk, chunk)
       digit = digit_of(_keys(rows[number, where, :]))
       digits[where, :] = digit.astype(digits.dtype)
       return _
 
-    lax.fori_loop(0, lines // _LINES, put, None)
+    lax.fori_loop(0, lines // chunk, put, None)
     plgpu.commit_smem()
 
   def bisect(wanted):
@@ -227,7 +315,8 @@ def _kernel(
 
     return lax.fori_loop(0, digit_bits, refine, jnp.int32(lowest))
 
-  if num_bits == digit_bits:
+  is_whole = num_bits == digit_bits
+  if is_whole:
     store(lambda keys: keys)
     threshold = lower = bisect(kept)
     num_above = count(lambda digit, _: digit > lower)
@@ -253,13 +342,17 @@ def _kernel(
 
   def where_ties_end():
     """Among equals the first count: bisection of the index, too."""
-    store(lambda keys: (keys == threshold).astype(jnp.int32))
+    if not is_whole:
+      # The digits of the entries that are at the threshold, and of no other.
+      store(lambda keys: jnp.where(keys == threshold, lower, ~lower))
+
+    index = first_index(digit_bits)
 
     def narrow(i, last):
       fewer = last - lax.shift_left(jnp.int32(1), last_bit - 1 - i)
 
-      def is_first(tied, i):
-        return (tied != 0) & ((line + i * _LINES) * _LINE + column <= fewer)
+      def is_first(digit, i):
+        return (digit == lower) & (index + i * (chunk * _LINE) <= fewer)
 
       return jnp.where(count(is_first) >= num_tied, fewer, last)
 
@@ -268,12 +361,45 @@ def _kernel(
   straddled = count(lambda digit, _: digit == lower) != num_tied
   if not break_zero_ties:
     straddled &= threshold != 0
+  last = lax.cond(straddled, where_ties_end, lambda: everything)
   threshold_out[number] = threshold
-  last_out[number] = lax.cond(straddled, where_ties_end, lambda: everything)
+  last_out[number] = last
+
+  def write(i, _):
+    where = pl.ds(i * chunk, chunk)
+    if is_whole:
+      keys = digits[where, :].astype(jnp.int32)
+      bits = flip_negative(digits[where, :])
+      scores = lax.bitcast_convert_type(bits, rows.dtype)
+    else:
+      scores = rows[number, where, :]
+      keys = _keys(scores)
+    is_first = index + i * (chunk * _LINE) <= last
+    is_kept = (keys > threshold) | ((keys == threshold) & is_first)
+    kept_out[0][number, where, :] = jnp.where(is_kept, scores, zero)
+    return _
+
+  if kept_out:
+    index = first_index(num_bits)
+    zero = as_read(jnp.zeros(shape, rows.dtype), num_bits)
+    lax.fori_loop(0, lines // chunk, write, None)
 
 
 def shared_bytes(size: int, dtype: jnp.dtype) -> int:
   """Shared memory of a block that searches such a row, in bytes."""
-  padded = size + -size % _CHUNK
+  padded = _padded(size)
   num_bytes = padded * dtype.itemsize
   return num_bytes if num_bytes <= _MAX_BYTES else 2 * padded
+
+
+def _lines_at_a_time(size: int) -> int:
+  """As many as go into a row that is filled up by a sixteenth at most."""
+  for lines in _CHUNKS:
+    if -size % (lines * _LINE) <= size // 16:
+      return lines
+  return _CHUNKS[-1]
+
+
+def _padded(size: int) -> int:
+  chunk = _lines_at_a_time(size) * _LINE
+  return size + -size % chunk

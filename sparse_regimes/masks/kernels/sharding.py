@@ -18,8 +18,9 @@ from sparse_regimes.masks.manual_axes import vary, varying_axes
 DATA_AXIS = "data"
 
 # ``(scores [*lead, *budget], num_kept int32 [*lead]) -> mask``: an entry of the
-# leading axes is a row, and the last axes share its budget.
-RowSearch = Callable[[jax.Array, jax.Array], jax.Array]
+# leading axes is a row, and the last axes share its budget. Or the scores with
+# zeros for what is not marked, and numbers of each row beside, ``[*lead]``.
+RowSearch = Callable[[jax.Array, jax.Array], Any]
 
 
 def search_rows(
@@ -29,7 +30,8 @@ def search_rows(
   *,
   axes: tuple[int, ...],
   keep_all: jax.Array | None = None,
-) -> jax.Array:
+  num_ends: int = 0,
+) -> Any:
   """Marks the ``num_kept`` largest over ``axes``, split as ``scores`` is.
 
   By itself XLA would have the devices agree after each pass of a loop on
@@ -46,24 +48,29 @@ def search_rows(
     num_kept: int32 scalar, at least 1, at most the size of ``axes``.
     axes: sorted, non-negative.
     keep_all: bool scalar; if true nothing is searched.
+    num_ends: how many numbers a row the search returns beside.
 
   Returns:
-    bool, the shape of ``scores``.
+    What the search does: a mask, bool, of the shape of ``scores``; or else
+    several arrays.
   """
   last = tuple(range(scores.ndim - len(axes), scores.ndim))
   split = _explicit_sharding(scores)
 
-  def search_all(scores: jax.Array, num_kept: jax.Array) -> jax.Array:
+  def search_all(scores: jax.Array, num_kept: jax.Array) -> Any:
     moved = jnp.moveaxis(scores, axes, last)
     lead = moved.shape[: -len(axes)]
     by_row = search
     # What an explicit type says is whole everywhere needs no rule; it may also
     # lie on one device, where JAX 0.12 does not compile one.
     if split is None or any(split.spec):
-      by_row = _by_row(search, len(lead), len(axes), _row_axes(split, axes))
+      row_axes = _row_axes(split, axes)
+      by_row = _by_row(search, len(lead), len(axes), num_ends, row_axes)
     budgets = vary(jnp.broadcast_to(num_kept, lead), varying_axes(scores))
-    mask = by_row(moved, budgets)
-    return jnp.moveaxis(mask, last, axes)
+    found = by_row(moved, budgets)
+    if not num_ends:
+      return jnp.moveaxis(found, last, axes)
+    return jnp.moveaxis(found[0], last, axes), *found[1:]
 
   def mask_of(
     scores: jax.Array, num_kept: jax.Array, *keep_all: jax.Array
@@ -83,14 +90,18 @@ def search_rows(
     mask_of = jax.sharding.auto_axes(
       mask_of,
       axes=tuple(n for n, kind in types if kind == AxisType.Explicit),
-      out_sharding=split,
+      out_sharding=_of_result(split, _without(split, axes), num_ends),
     )
   return mask_of(scores, num_kept, *([] if keep_all is None else [keep_all]))
 
 
 @functools.cache
 def _by_row(
-  search: RowSearch, num_lead: int, num_budget: int, row_axes: tuple[Any, ...]
+  search: RowSearch,
+  num_lead: int,
+  num_budget: int,
+  num_ends: int,
+  row_axes: tuple[Any, ...],
 ) -> RowSearch:
   """``search`` that is split over rows, and that ``vmap`` may map."""
 
@@ -102,9 +113,9 @@ def _by_row(
       devices = sorted(sharding.device_set, key=lambda device: device.id)
       mesh = Mesh(np.array(devices), ("devices",))
       whole = NamedSharding(mesh, PartitionSpec())
-      return mesh, search, whole, (whole, whole)
+      return mesh, search, _of_result(whole, whole, num_ends), (whole, whole)
     rows = NamedSharding(mesh, PartitionSpec(*tuple(sharding.spec)[:num_lead]))
-    return mesh, search, rows, (rows, rows)
+    return mesh, search, _of_result(rows, rows, num_ends), (rows, rows)
 
   lead = " ".join(f"row{i}" for i in range(num_lead))
   budget = tuple(f"entry{i}" for i in range(num_budget))
@@ -112,12 +123,14 @@ def _by_row(
   split = custom_partitioning(search)
   split.def_partition(
     partition,
-    sharding_rule=f"{whole}, {lead} -> {whole}",
+    sharding_rule=(
+      f"{whole}, {lead} -> {', '.join([whole] + [lead] * num_ends)}"
+    ),
     need_replication_factors=budget,
   )
 
   @jax.custom_batching.custom_vmap
-  def by_row(scores: jax.Array, num_kept: jax.Array) -> jax.Array:
+  def by_row(scores: jax.Array, num_kept: jax.Array) -> Any:
     # Within a shard_map over some or all axes of a mesh there is no more to
     # say: what is here is one device's, or cannot be split further.
     if AxisType.Manual in (jax.sharding.get_abstract_mesh().axis_types or ()):
@@ -132,8 +145,8 @@ def _by_row(
       x if is_mapped else jnp.broadcast_to(x, (size, *x.shape))
       for x, is_mapped in zip((scores, num_kept), mapped, strict=True)
     )
-    more = _by_row(search, num_lead + 1, num_budget, row_axes)
-    return more(scores, num_kept), True
+    more = _by_row(search, num_lead + 1, num_budget, num_ends, row_axes)
+    return more(scores, num_kept), _of_result(True, True, num_ends)
 
   return by_row
 
@@ -143,7 +156,7 @@ def _on_each_device(
   row_axes: tuple[Any, ...],
   scores: jax.Array,
   num_kept: jax.Array,
-) -> jax.Array:
+) -> Any:
   """``search`` in a shard_map over the axes that split the rows, if any do."""
   mesh = jax.sharding.get_abstract_mesh()
   names = mesh.axis_names
@@ -160,10 +173,25 @@ def _on_each_device(
     check_vma=False,
   )
   try:
-    return on_each(rows, budgets[:, 0]).reshape(scores.shape)
+    found = on_each(rows, budgets[:, 0])
+    if not isinstance(found, tuple):
+      return found.reshape(scores.shape)
+    ends = (x.reshape(num_kept.shape) for x in found[1:])
+    return found[0].reshape(scores.shape), *ends
   except ValueError:
     # A vmap has taken the axis, which no public name tells.
     return search(scores, num_kept)
+
+
+def _of_result(of_scores: Any, of_ends: Any, num_ends: int) -> Any:
+  """What is said of an array like the scores, and of each number a row."""
+  return (of_scores, *[of_ends] * num_ends) if num_ends else of_scores
+
+
+def _without(sharding: Any, axes: tuple[int, ...]) -> Any:
+  """A sharding of the axes that are no budget."""
+  spec = [names for i, names in enumerate(sharding.spec) if i not in axes]
+  return NamedSharding(sharding.mesh, PartitionSpec(*spec))
 
 
 def as_rows(scores: jax.Array, num_kept: jax.Array) -> tuple[jax.Array, ...]:
