@@ -33,7 +33,11 @@ os.environ.setdefault("MOSAIC_GPU_DUMP_PTXAS", "1")
 import jax
 import jax.numpy as jnp
 from bench import write_results
-from gpu_plan import read_plan, waits_outside_command_buffers
+from gpu_plan import (
+  read_convolutions,
+  read_plan,
+  waits_outside_command_buffers,
+)
 from jax.experimental import topologies
 from jax.sharding import NamedSharding, PartitionSpec
 
@@ -140,13 +144,15 @@ def compile_step(
   else:
     compiled = lowered.compile()
   memory = compiled.memory_analysis()
-  plan = read_plan(compiled.as_text())
+  text = compiled.as_text()
+  plan = read_plan(text)
   if buffers:
     plan["host_waits"] = waits
   return {
     "program": program,
     "variant": f"{variant}+{buffers}" if buffers else variant,
     **plan,
+    "convolutions": read_convolutions(text),
     "gigabytes_accessed": bytes_accessed(compiled) / 1e9,
     "temporary_megabytes": memory.temp_size_in_bytes / 1e6,
     "compile_seconds": time.monotonic() - started,

@@ -1,6 +1,7 @@
 """What an XLA program for a GPU launches, and what the host waits for."""
 
 import re
+from collections import Counter
 from collections.abc import Iterator
 
 # Instructions of an optimised module that are no kernels.
@@ -14,6 +15,11 @@ _INSTRUCTION = re.compile(r"^\s+(?:ROOT )?%?[\w.-]+ = .*? ([a-z][\w-]*)\(")
 _CALLED = re.compile(
   r"(?:body|condition|true_computation|false_computation|to_apply"
   r"|branch_computations)=(\{[^}]*\}|%?[\w.-]+)"
+)
+# A convolution of cuDNN: its number format, and the order of its axes.
+_CONVOLUTION = re.compile(
+  r" = \((\w+)\[[^)]*\) custom-call\(.*dim_labels=(\w+)_\w+->\w+,"
+  r" custom_call_target=\"__cudnn\$conv"
 )
 _TRIPS = re.compile(r'"known_trip_count":\{"n":"(\d+)"')
 _THUNK = re.compile(r"(\s*)\d+: (k\w+)")
@@ -53,6 +59,12 @@ def read_plan(text: str) -> dict[str, int]:
     "conditionals": counts["conditional"],
     "kernels": counts["kernels"],
   }
+
+
+def read_convolutions(text: str) -> dict[str, int]:
+  """Counts convolutions by kind; ``bf16 b01f``: bfloat16, channels last."""
+  kinds = (" ".join(found) for found in _CONVOLUTION.findall(text))
+  return dict(Counter(kinds))
 
 
 def _computations(text: str) -> Iterator[tuple[str, list[str]]]:

@@ -98,8 +98,9 @@ def _largest(
       for j in range(1, 2**_BITS)
     ]
     counts = _counts([marked(pivot) for pivot in pivots])
-    held = jnp.concatenate([holds(count) for count in counts], axis=1)
-    digit = jnp.sum(held, axis=1, keepdims=True, dtype=number.dtype)
+    digit = jnp.zeros_like(number)
+    for count in counts:
+      digit += holds(count).astype(number.dtype)
     return number + lax.shift_left(digit, jnp.broadcast_to(shift, digit.shape))
 
   return lax.fori_loop(0, num_passes, settle, lowest)

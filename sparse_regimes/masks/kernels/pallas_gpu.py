@@ -337,26 +337,42 @@ def _kernel(
     threshold = lax.shift_left(upper, jnp.int32(16)) + (lower - lowest)
 
   num_tied = kept - num_above
-  last_bit = (lines * _LINE).bit_length()
-  everything = jnp.int32(2**last_bit - 1)
+  chunk_bits = (chunk * _LINE).bit_length()
+  everything = jnp.int32(lines * _LINE)
+  index = first_index(num_bits)
+
+  def is_tied(i):
+    where = pl.ds(i * chunk, chunk)
+    if is_whole:
+      return digits[where, :].astype(jnp.int32) == lower
+    return _keys(rows[number, where, :]) == threshold
+
+  def total(marked):
+    return jnp.sum(marked.astype(jnp.int32))
 
   def where_ties_end():
-    """Among equals the first count: bisection of the index, too."""
-    if not is_whole:
-      # The digits of the entries that are at the threshold, and of no other.
-      store(lambda keys: jnp.where(keys == threshold, lower, ~lower))
+    """Among equals the first count: the chunk they end in, then the index."""
 
-    index = first_index(digit_bits)
+    def add(i, found):
+      counted, number, before = found
+      reached = counted + total(is_tied(i))
+      is_here = (counted < num_tied) & (reached >= num_tied)
+      number = jnp.where(is_here, i, number)
+      return reached, number, jnp.where(is_here, counted, before)
+
+    none = jnp.int32(0)
+    _, number, before = lax.fori_loop(
+      0, lines // chunk, add, (none, none, none)
+    )
+    tied = is_tied(number)
 
     def narrow(i, last):
-      fewer = last - lax.shift_left(jnp.int32(1), last_bit - 1 - i)
+      fewer = last - lax.shift_left(jnp.int32(1), chunk_bits - 1 - i)
+      reached = before + total(tied & (index <= fewer))
+      return jnp.where(reached >= num_tied, fewer, last)
 
-      def is_first(digit, i):
-        return (digit == lower) & (index + i * (chunk * _LINE) <= fewer)
-
-      return jnp.where(count(is_first) >= num_tied, fewer, last)
-
-    return lax.fori_loop(0, last_bit, narrow, everything)
+    last = lax.fori_loop(0, chunk_bits, narrow, jnp.int32(2**chunk_bits - 1))
+    return number * (chunk * _LINE) + last
 
   straddled = count(lambda digit, _: digit == lower) != num_tied
   if not break_zero_ties:
@@ -380,7 +396,6 @@ def _kernel(
     return _
 
   if kept_out:
-    index = first_index(num_bits)
     zero = as_read(jnp.zeros(shape, rows.dtype), num_bits)
     lax.fori_loop(0, lines // chunk, write, None)
 

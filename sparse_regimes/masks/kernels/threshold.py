@@ -135,8 +135,10 @@ def search(
     allowed = jnp.exp2((num_bits - 1 + _SLACK - step).astype(jnp.float32))
     trusted = jnp.isfinite(value) & (span.astype(jnp.float32) <= allowed)
     pivot = jnp.where(trusted, guess, middle)
-    # Zero is where ReLU piles up: settle first what lies above it and at it.
-    pivot = jnp.where(step == 0, one, jnp.where(step == 1, one - one, pivot))
+    # Zero is where ReLU piles up: settle first what lies above it, and then,
+    # where that is too little, what lies at it.
+    pivot = jnp.where(step == 0, one, pivot)
+    pivot = jnp.where((step == 1) & (high == 0), one - one, pivot)
     pivot = jnp.clip(pivot, low + (low != high).astype(keys.dtype), high)
 
     count = _count(keys >= pivot)
