@@ -33,6 +33,7 @@ fuzz: $(VENV)/.test  ## ten thousand spoilt inputs for every reader
 
 bench: $(VENV)/.test  ## time the selection and the step on this machine
 	$(BIN)/python experiments/bench_selection.py
+	$(BIN)/python experiments/bench_headline.py
 	$(BIN)/python experiments/bench_step.py
 
 wheel: $(VENV)/.test  ## build dist/*.whl

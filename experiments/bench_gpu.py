@@ -4,8 +4,9 @@ Usage, on a machine with a GPU:
   python experiments/bench_gpu.py [--minutes=8] [--workdir=runs/gpu]
       [--config.data.dir=...]
 
-First it checks that the masks are exact; then it times the mask and
-the full step (masked, at ratio 1, without any mask) and writes each number to
+First it checks that masks and gradients are exact; then it times the mask
+(where torch is there, ``torch.topk`` beside) and the full step (masked, at
+ratio 1, without any mask) and writes each number to
 ``results/bench_gpu-DEVICE.json`` as soon as it is known. With what is left of
 the minutes it trains the paper's run, which goes on where it was when the
 command is given again.
@@ -21,10 +22,11 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from bench import interleaved_milliseconds, write_results
 from bench_step import make_call
 
-from sparse_regimes import topk_mask
+from sparse_regimes import num_kept, sparse_activation, topk_mask
 from sparse_regimes.masks.kernels.choice import IMPLEMENTATIONS
 
 _ROWS = (65_536, 32_768, 16_384)
@@ -63,6 +65,7 @@ def check_and_time(size: int, dtype: Any, num_rows: int) -> dict[str, Any]:
     )
     for name in names
   }
+  exact |= {f"{name}, gradient": _is_exact(name, scores) for name in names}
   ratio = jnp.float32(0.2)
   calls: dict[str, Any] = {
     name: functools.partial(masks[name], scores, ratio) for name in names
@@ -70,6 +73,8 @@ def check_and_time(size: int, dtype: Any, num_rows: int) -> dict[str, Any]:
   # Reads once and writes a mask: the least that any of them takes.
   floor = jax.jit(lambda x: x >= jnp.ones((), x.dtype))
   calls["floor"] = functools.partial(floor, scores)
+  if on_torch := _torch_call(scores, 0.2):
+    calls["torch.topk"] = on_torch
   return {
     "size": size,
     "rows": num_rows,
@@ -77,6 +82,40 @@ def check_and_time(size: int, dtype: Any, num_rows: int) -> dict[str, Any]:
     "exact": exact,
     "milliseconds": interleaved_milliseconds(calls, rounds=21),
   }
+
+
+def _is_exact(name: str, x: jax.Array) -> bool:
+  """Whether a masked ReLU and its derivative are those by the reference."""
+
+  def found(implementation: str) -> list[jax.Array]:
+    def activation(x: jax.Array, ratio: jax.Array) -> jax.Array:
+      return sparse_activation(x, ratio, implementation=implementation)
+
+    y, vjp = jax.vjp(jax.jit(activation), x - 1, jnp.float32(0.1))
+    return [y, vjp(y)[0]]
+
+  pairs = zip(found(name), found("lax_top_k"), strict=True)
+  return all(bool(jnp.all(a == b)) for a, b in pairs)
+
+
+def _torch_call(scores: jax.Array, keep_ratio: float) -> Any:
+  """The mask by ``torch.topk`` and a scatter, if torch is there for GPUs."""
+  try:
+    import torch
+  except ImportError:
+    return None
+  if not torch.cuda.is_available():
+    return None
+  x = torch.from_numpy(np.asarray(scores.astype(jnp.float32))).cuda()
+  x = x.to(getattr(torch, scores.dtype.name))
+  kept = int(num_kept(scores.shape[1], keep_ratio))
+
+  def call() -> None:
+    mask = torch.zeros_like(x, dtype=torch.bool)
+    mask.scatter_(1, torch.topk(x, kept, dim=1, sorted=False).indices, True)
+    torch.cuda.synchronize()
+
+  return call
 
 
 def time_step(network: str) -> dict[str, Any]:

@@ -32,6 +32,7 @@ os.environ.setdefault("MOSAIC_GPU_DUMP_PTXAS", "1")
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from bench import write_results
 from gpu_plan import (
   read_convolutions,
@@ -39,7 +40,7 @@ from gpu_plan import (
   waits_outside_command_buffers,
 )
 from jax.experimental import topologies
-from jax.sharding import NamedSharding, PartitionSpec
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from sparse_regimes import TrainState, WideResNet, controllers, make_train_step
 from sparse_regimes.analysis.budget_sweep import make_sweep_step
@@ -57,18 +58,22 @@ COMMAND_BUFFERS = {
 }
 
 
-def mesh_of(target: str) -> Any:
-  """A mesh of one such device.
+def mesh_of(
+  target: str, num_devices: int = 1, kind: AxisType = AxisType.Auto
+) -> Mesh:
+  """A mesh of such devices, with the axis ``data``.
 
   Args:
     target: a file of ``experiments/gpu``, without its suffix.
+    num_devices: in one machine.
+    kind: of the axis.
   """
   topology = topologies.get_topology_desc(
     platform="cuda",
     target_config=(TARGETS / f"{target}.txtpb").read_text(),
-    topology="1x1x1",
+    topology=f"1x1x{num_devices}",
   )
-  return topologies.make_mesh(topology, (1,), ("data",))
+  return Mesh(np.array(topology.devices), ("data",), axis_types=(kind,))
 
 
 def compile_step(

@@ -1,5 +1,6 @@
 """Linen modules: the sparse activation, norms, and modules for flat minima."""
 
+from sparse_regimes.layers.gathered import GatheredDense, gathered_product
 from sparse_regimes.layers.norms import (
   NORMS,
   BatchNorm,
@@ -15,11 +16,13 @@ from sparse_regimes.layers.zeroth_bias import ZerothBias
 __all__ = [
   "NORMS",
   "BatchNorm",
+  "GatheredDense",
   "RMSNorm",
   "RestrictedLayerNorm",
   "SparseActivation",
   "SynapticNoise",
   "ZerothBias",
+  "gathered_product",
   "make_norm",
   "synaptic_noise",
   "tap",

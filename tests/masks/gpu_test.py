@@ -198,13 +198,49 @@ def test_in_a_step_for_an_h100_the_host_waits_for_nothing():
   setup = {"depth": 10, "widen": 1, "batch_size": 8}
   rows = {
     variant: gpu_compile.compile_step("h100_sxm", variant=variant, **setup)
-    for variant in ("dense", "xla", "pallas_gpu")
+    for variant in (
+      *("dense", "xla", "xla+command_buffers", "xla_fixed", "pallas_gpu"),
+    )
   }
-  assert rows["xla"]["host_waits"] > 0
-  assert rows["pallas_gpu"]["host_waits"] == rows["dense"]["host_waits"] == 0
+  waits = {variant: row["host_waits"] for variant, row in rows.items()}
+  assert waits.pop("xla") > 0
+  assert not any(waits.values())
+  for variant in ("xla_fixed", "pallas_gpu"):
+    swept = gpu_compile.compile_step(
+      "h100_sxm", variant=variant, program="sweep", **setup
+    )
+    assert not swept["host_waits"]
   # At most 3 more a site, forward and backward; it has seven.
   more = rows["pallas_gpu"]["kernels"] - rows["dense"]["kernels"]
   assert more <= 3 * 7
   kernel = gpu_compile.compile_kernel("h100_sxm", 8, 16_384, jnp.bfloat16)
   assert not kernel["bytes_spilled"]
   assert jax.default_backend() == "cpu"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", [AxisType.Auto, AxisType.Explicit])
+@pytest.mark.parametrize("how", ["split", "mapped", "on each device"])
+def test_on_two_h100s_each_searches_its_own_rows(kind, how):
+  pytest.importorskip("jax_cuda12_plugin", reason="the extra gpu-compile")
+  import gpu_compile
+  from gpu_plan import read_plan
+
+  mesh = gpu_compile.mesh_of("h100_sxm", num_devices=2, kind=kind)
+  spec = PartitionSpec("data")
+  f = functools.partial(
+    value_and_gradient, mapped if how == "mapped" else as_it_is
+  )
+  if how == "on each device":
+    f = jax.shard_map(f, mesh=mesh, in_specs=spec, out_specs=spec)
+  x = jax.ShapeDtypeStruct(
+    (8, 4096), jnp.bfloat16, sharding=NamedSharding(mesh, spec)
+  )
+  with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
+    lowered = jax.jit(f).trace(x).lower(lowering_platforms=("cuda",))
+  text = lowered.compile().as_text()
+  assert "mosaic_gpu" in text
+  assert not read_plan(text)["host_waits"]
+  # Only vmap over an axis of an explicit mesh does not say what is split.
+  if (how, kind) != ("mapped", AxisType.Explicit):
+    assert "all-" not in text
