@@ -28,13 +28,16 @@ def make_sweep_step(
   apply_fn: Callable[..., Any],
   *,
   preprocess: Callable[[jax.Array], jax.Array] = lambda images: images,
+  inputs: str = "images",
 ) -> Callable[[TrainState, Batch, jax.Array], dict[str, Any]]:
   """A jitted evaluation that also looks at every site.
 
   Args:
     apply_fn: ``apply`` of a Linen module whose masks are
       :class:`sparse_regimes.SparseActivation`.
-    preprocess: applied to ``batch["images"]`` inside the step.
+    preprocess: applied to the inputs inside the step.
+    inputs: their name in a batch, which has ``labels`` besides: integers, one
+      an example or one a token.
 
   Returns:
     ``sweep_step(state, batch, keep_ratio) -> sums`` over the batch; one
@@ -47,14 +50,18 @@ def make_sweep_step(
   ) -> dict[str, Any]:
     (logits, stats), collected = apply_fn(
       state.variables,
-      preprocess(batch["images"]),
+      preprocess(batch[inputs]),
       keep_ratio,
       train=False,
       mutable=["intermediates"],
     )
     labels = batch["labels"]
+    # Of images one label each, of text one a token.
+    logits = logits.reshape(-1, logits.shape[-1])
+    examples, labels = labels.shape[0], labels.reshape(-1)
     return {
       "count": jnp.array(labels.shape[0], jnp.int32),
+      "examples": jnp.array(examples, jnp.int32),
       "loss": jnp.sum(cross_entropy(logits, labels)),
       "correct": jnp.sum(is_correct(logits, labels), dtype=jnp.int32),
       "calibration": calibration_sums(logits, labels),
@@ -127,7 +134,9 @@ def _row(
     "calibration_error": calibration_error(sums["calibration"]),
     "nonzero": float(nonzero.mean()),
     "site_nonzero": nonzero.tolist(),
-    "site_threshold": [float(s.threshold) / count for s in sites]
+    "site_threshold": [
+      float(s.threshold) / int(sums["examples"]) for s in sites
+    ]
     if is_known
     else unknown,
     # Where nothing is active nothing is lost.

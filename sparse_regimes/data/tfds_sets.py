@@ -26,23 +26,10 @@ def load(name: str, data_dir: Path) -> Dataset:
     ValueError: in one line, if it is not there and cannot be prepared, or has
       no images with labels.
   """
-  name, _, rules = name.partition(":")
-  builder = _builder(name, data_dir)
+  builder, (train_rule, test_rule) = prepared(name, data_dir)
   features = builder.info.features
   if not {"image", "label"} <= set(features):
     raise ValueError(f"it must have image and label, got {', '.join(features)}")
-  train_rule, comma, test_rule = rules.partition(",")
-  if rules and not comma:
-    raise ValueError(f"split rules must be TRAIN,TEST, got {rules!r}")
-  if not rules:
-    train_rule = "train"
-    there = [s for s in _TEST if s in builder.info.splits]
-    if not there:
-      raise ValueError(
-        f"it has the splits {', '.join(builder.info.splits)}; say which are to"
-        f" be train and test: tfds:{name}:train[:80%],train[80%:]"
-      )
-    test_rule = there[0]
   train_images, train_labels = _split(builder, train_rule)
   test_images, test_labels = _split(builder, test_rule)
   return Dataset(
@@ -55,6 +42,30 @@ def load(name: str, data_dir: Path) -> Dataset:
     source=f"tensorflow-datasets directory {builder.data_dir}, {train_rule} and"
     f" {test_rule}",
   )
+
+
+def prepared(name: str, data_dir: Path) -> tuple[Any, tuple[str, str]]:
+  """What is prepared under a name, and the rules of its two splits.
+
+  Args:
+    name: as above, of whatever kind of data.
+    data_dir: likewise.
+  """
+  name, _, rules = name.partition(":")
+  builder = _builder(name, data_dir)
+  train_rule, comma, test_rule = rules.partition(",")
+  if rules and not comma:
+    raise ValueError(f"split rules must be TRAIN,TEST, got {rules!r}")
+  if not rules:
+    train_rule = "train"
+    there = [s for s in _TEST if s in builder.info.splits]
+    if not there:
+      raise ValueError(
+        f"it has the splits {', '.join(builder.info.splits)}; say which are to"
+        f" be train and test: tfds:{name}:train[:80%],train[80%:]"
+      )
+    test_rule = there[0]
+  return builder, (train_rule, test_rule)
 
 
 def _builder(name: str, data_dir: Path) -> Any:

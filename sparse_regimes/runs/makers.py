@@ -17,6 +17,7 @@ from sparse_regimes.errors import (
   section_of,
 )
 from sparse_regimes.models.residual_mlp import ResidualMLP
+from sparse_regimes.models.transformer import Transformer
 from sparse_regimes.models.vision_transformer import VisionTransformer
 from sparse_regimes.models.wide_resnet import WideResNet
 from sparse_regimes.references import is_reference, resolve
@@ -31,6 +32,7 @@ CONTROLLERS: dict[str, Callable[..., Controller]] = {
 }
 MODELS: dict[str, Callable[..., nn.Module]] = {
   "residual_mlp": ResidualMLP,
+  "transformer": Transformer,
   "vision_transformer": VisionTransformer,
   "wide_resnet": WideResNet,
 }
@@ -41,18 +43,16 @@ NAMED: dict[str, dict[str, Callable[..., Any]]] = {
   "task": {**TASKS},
 }
 # What a config sets otherwise, or not at all.
-_NOT_FIELDS = (
-  "num_classes",
-  "implementation",
-  "budget_scope",
-  "higher_is_better",
-  "parent",
-  "name",
+_NOT_FIELDS = {
+  "model": (
+    # What the task decides.
+    *("num_classes", "vocabulary", "context"),
+    *("implementation", "budget_scope", "parent", "name"),
+  ),
+  "controller": ("higher_is_better",),
   # What a task is made with.
-  "config",
-  "log",
-  "constants",
-)
+  "task": ("config", "log", "constants"),
+}
 _FIELD_TYPES = (bool, int, float, str, tuple)
 _VARIABLE = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 _DEFAULTS = {
@@ -61,7 +61,10 @@ _DEFAULTS = {
   "controller": {},
   "task": {},
 }
-_REQUIRED = {"wide_resnet": {"depth": 28, "widen": 4}}
+_OF_ONE = {
+  "wide_resnet": {"depth": 28, "widen": 4},
+  "transformer": {"scope": "channel"},
+}
 
 
 def arguments(section: str, name: str) -> dict[str, Any]:
@@ -72,11 +75,11 @@ def arguments(section: str, name: str) -> dict[str, Any]:
     {'keep_ratio': 1.0}
   """
   parameters = inspect.signature(maker(section, name)).parameters
-  known = _DEFAULTS[section] | _REQUIRED.get(name, {})
+  known = _DEFAULTS[section] | _OF_ONE.get(name, {})
   defaults = {
     field: known.get(field, parameter.default)
     for field, parameter in parameters.items()
-    if field not in _NOT_FIELDS and parameter.kind not in _VARIABLE
+    if field not in _NOT_FIELDS[section] and parameter.kind not in _VARIABLE
   }
   if not is_reference(name):
     return defaults

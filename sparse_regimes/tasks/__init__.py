@@ -2,7 +2,8 @@
 
 from sparse_regimes.tasks.base import Task, gather, length
 from sparse_regimes.tasks.classification import Classification
+from sparse_regimes.tasks.language import Language
 
-TASKS = {"classification": Classification}
+TASKS = {"classification": Classification, "language": Language}
 
-__all__ = ["TASKS", "Classification", "Task", "gather", "length"]
+__all__ = ["TASKS", "Classification", "Language", "Task", "gather", "length"]

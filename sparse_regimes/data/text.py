@@ -1,0 +1,274 @@
+"""Text by the name that a config gives it, as tokens on disk or in memory."""
+
+import codecs
+import math
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from sparse_regimes.data import text_sets
+from sparse_regimes.data.streaming import is_streamed
+from sparse_regimes.errors import InputError, did_you_mean, one_of
+from sparse_regimes.files import expanded
+
+DESCRIBED = {
+  "shakespeare": "eight tragedies, 1.1 MB, which come with the package",
+  "text:PATH": "any UTF-8 file, or a folder of *.txt",
+  "tfds:NAME": "text that tensorflow-datasets has prepared",
+}
+LEVELS = ("character", "byte")
+# Of a text without a test split the end is held out.
+HELD_OUT = 0.1
+_PLAYS = Path(__file__).parent / "shakespeare" / "plays.txt"
+_PIECE = 1 << 22
+
+
+class Text(NamedTuple):
+  """Tokens, and what they stand for.
+
+  Attributes:
+    train: uint8 or uint16 ``[n]``; of a long text it lies on disk.
+    test: likewise.
+    vocabulary: the characters by their number; empty where tokens are bytes.
+    bytes_per_token: of the test text, in UTF-8.
+    source: where it comes from, for people.
+  """
+
+  train: Any
+  test: Any
+  vocabulary: str
+  bytes_per_token: float
+  source: str
+
+  @property
+  def num_tokens(self) -> int:
+    """How many different tokens there are."""
+    return len(self.vocabulary) or 256
+
+
+def check_name(name: str) -> None:
+  """Raises a ``ValueError`` for what is no text's name."""
+  kind, colon, rest = name.partition(":")
+  if name == "shakespeare" or (colon and rest and kind in ("text", "tfds")):
+    return
+  raise ValueError(
+    f"name must be one of {', '.join(DESCRIBED)}, got {name!r}"
+    f"{did_you_mean(name, ('shakespeare',))}"
+  )
+
+
+def load(
+  name: str,
+  data_dir: str = "",
+  *,
+  level: str = "character",
+  stream: str = "auto",
+  vocabulary: str = "",
+) -> Text:
+  """Reads a text.
+
+  Args:
+    name: one of ``DESCRIBED``.
+    data_dir: where ``tfds:`` looks first.
+    level: ``character``: a token for each that there is; ``byte``: of UTF-8.
+    stream: ``never``, ``always`` or ``auto`` (above 2 GiB): whether the text
+      stays on disk, of which bytes are read as they are wanted.
+    vocabulary: the characters by their number, where a run has them already.
+
+  Raises:
+    InputError: naming ``data.name`` and what is wrong.
+  """
+  try:
+    check_name(name)
+    one_of("level", level, LEVELS)
+    kind, _, rest = name.partition(":")
+    if kind == "tfds":
+      train, test, source = text_sets.load(rest, data_dir)
+    else:
+      files = [_PLAYS]
+      if kind == "text":
+        files = _files(Path(expanded(rest, "data.name")))
+      whole = _Joined([np.memmap(f, np.uint8, "r") for f in files])
+      on_disk = is_streamed(stream, whole)
+      if on_disk and level == "character":
+        raise ValueError(
+          "a text that is read as it is wanted has tokens of bytes: set"
+          f" task.level=byte, got {level}"
+        )
+      for file in files:
+        _check_utf8(file)
+      source = "the package" if kind == "shakespeare" else str(files[0].parent)
+      end = _whole_character(whole, math.floor(len(whole) * (1 - HELD_OUT)))
+      if on_disk:
+        return Text(whole.part(0, end), whole.part(end), "", 1.0, source)
+      every = whole[np.arange(len(whole))].tobytes()
+      train, test = every[:end], every[end:]
+  except InputError:
+    raise
+  except (OSError, ValueError) as error:
+    raise InputError(f"data.name {name}: {error}") from error
+  return _tokens(train, test, level, vocabulary, source)
+
+
+def encode(text: str, vocabulary: str) -> np.ndarray:
+  """A text's tokens, int32.
+
+  Args:
+    text: anything.
+    vocabulary: of :class:`Text`.
+
+  Raises:
+    ValueError: naming the first character that the vocabulary has not.
+
+  Example:
+    >>> encode("abba", "abc"), encode("é", "")
+    (array([0, 1, 1, 0], dtype=int32), array([195, 169], dtype=int32))
+  """
+  if not vocabulary:
+    return np.frombuffer(text.encode(), np.uint8).astype(np.int32)
+  numbers = {character: i for i, character in enumerate(vocabulary)}
+  for place, character in enumerate(text):
+    if character not in numbers:
+      raise ValueError(
+        f"{character!r} (character {place + 1}) is not among the"
+        f" {len(vocabulary)} of the training text"
+      )
+  return np.array([numbers[c] for c in text], np.int32)
+
+
+def decode(tokens: Sequence[int] | np.ndarray, vocabulary: str) -> str:
+  """The text of some tokens; bytes that are no UTF-8 become U+FFFD.
+
+  Example:
+    >>> decode([2, 0, 1], "abc")
+    'cab'
+  """
+  if vocabulary:
+    return "".join(vocabulary[int(t)] for t in tokens)
+  return bytes(int(t) for t in tokens).decode(errors="replace")
+
+
+class Windows:
+  """Parts of a text as an array ``[n, length]``; an index reads what it names.
+
+  Args:
+    tokens: the text.
+    length: of a window.
+    stride: from the beginning of one to that of the next.
+
+  Example:
+    >>> windows = Windows(np.arange(10), length=4, stride=3)
+    >>> windows.shape, windows[np.array([0, 2])]
+    ((3, 4), array([[0, 1, 2, 3],
+           [6, 7, 8, 9]]))
+  """
+
+  ndim = 2
+
+  def __init__(self, tokens: Any, length: int, stride: int):
+    self._tokens, self._stride = tokens, stride
+    self.dtype = tokens.dtype
+    self.shape = (max(0, (len(tokens) - length) // stride + 1), length)
+
+  def __len__(self) -> int:
+    return self.shape[0]
+
+  def __getitem__(self, index: Any) -> Any:
+    """Those of a slice or of an array of indices, in memory."""
+    if isinstance(index, slice):
+      index = np.arange(*index.indices(len(self)))
+    places = np.asarray(index)[..., None] * self._stride
+    return self._tokens[places + np.arange(self.shape[1])]
+
+
+class _Joined:
+  """Files one after another, as an array of their bytes."""
+
+  dtype = np.dtype(np.uint8)
+
+  def __init__(self, files: list[np.ndarray], start: int = 0, end: int = -1):
+    self._files = files
+    self._ends = np.cumsum([len(file) for file in files])
+    self._start = start
+    self.shape = ((end if end >= 0 else int(self._ends[-1])) - start,)
+
+  def __len__(self) -> int:
+    return self.shape[0]
+
+  def part(self, start: int, end: int = -1) -> "_Joined":
+    """From one place to another."""
+    return _Joined(self._files, start, end)
+
+  def __getitem__(self, places: np.ndarray) -> np.ndarray:
+    places = np.asarray(places) + self._start
+    number = np.searchsorted(self._ends, places, side="right")
+    found = np.empty(places.shape, np.uint8)
+    for i in np.unique(number):
+      first = self._ends[i] - len(self._files[i])
+      found[number == i] = self._files[i][places[number == i] - first]
+    return found
+
+
+def _files(path: Path) -> list[Path]:
+  if path.is_dir():
+    files = sorted(f for f in path.rglob("*.txt") if f.stat().st_size)
+    if not files:
+      raise ValueError(f"{path} has no *.txt with anything in it")
+    return files
+  if not path.is_file():
+    raise ValueError(f"{path} is not there")
+  if not path.stat().st_size:
+    raise ValueError(f"{path} is empty")
+  return [path]
+
+
+def _check_utf8(path: Path) -> None:
+  decoder = codecs.getincrementaldecoder("utf-8")()
+  done = 0
+  with path.open("rb") as file:
+    while True:
+      piece = file.read(_PIECE)
+      # What the decoder holds back is the beginning of a character.
+      held = len(decoder.getstate()[0])
+      try:
+        decoder.decode(piece, final=not piece)
+      except UnicodeDecodeError as error:
+        place = done - held + error.start
+        raise ValueError(
+          f"{path} is not UTF-8: byte {error.object[error.start]:#04x} at"
+          f" offset {place:,}"
+        ) from None
+      done += len(piece)
+      if not piece:
+        return
+
+
+def _whole_character(whole: _Joined, place: int) -> int:
+  """The next place at which a character begins."""
+  while place < len(whole) and whole[np.array([place])][0] & 0xC0 == 0x80:
+    place += 1
+  return place
+
+
+def _tokens(
+  train: bytes, test: bytes, level: str, vocabulary: str, source: str
+) -> Text:
+  if level == "byte":
+    first, second = (np.frombuffer(part, np.uint8) for part in (train, test))
+    return Text(first, second, "", 1.0, source)
+  parts = train.decode(), test.decode()
+  vocabulary = vocabulary or "".join(sorted({*parts[0], *parts[1]}))
+  kind = np.uint8 if len(vocabulary) <= 256 else np.int32
+  first, second = (_numbers(part, vocabulary).astype(kind) for part in parts)
+  each = len(test) / max(1, len(parts[1]))
+  return Text(first, second, vocabulary, each, source)
+
+
+def _numbers(text: str, vocabulary: str) -> np.ndarray:
+  """As :func:`encode`, of a long text whose characters are all known."""
+  codes = np.frombuffer(text.encode("utf-32-le"), np.uint32)
+  # A vocabulary is sorted.
+  known = np.frombuffer(vocabulary.encode("utf-32-le"), np.uint32)
+  return np.searchsorted(known, codes)

@@ -1,0 +1,242 @@
+"""The next token of a text, as a task of a run."""
+
+import math
+import zlib
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import linen as nn
+from jax import lax
+
+from sparse_regimes.analysis.budget_sweep import make_sweep_step, sweep
+from sparse_regimes.controllers import Controller
+from sparse_regimes.data import text as texts
+from sparse_regimes.data.streaming import is_streamed
+from sparse_regimes.errors import InputError, in_range, one_of, section_of
+from sparse_regimes.tasks.base import Examples, gather
+from sparse_regimes.training.classification import classification_loss
+from sparse_regimes.training.eval_step import EvalStep, make_eval_step
+from sparse_regimes.training.step import TrainStep, make_step
+
+# Tokens of a text that is read as it is needed that are looked at.
+_LOOKED_AT = 1 << 20
+# Fields of other tasks, at what they are where nobody sets them.
+_UNUSED = {
+  "data.num_train": 0,
+  "data.num_test": 0,
+  "data.image_size": 0,
+  "data.evaluate_on": "test",
+  "augment.crop": 0,
+  "augment.flip": False,
+  "augment.mixup_alpha": 0.0,
+  "augment.label_smoothing": 0.0,
+  "eval.sets": "",
+}
+
+
+class Language:
+  """Text, of which the next token is learned; a :class:`Task`.
+
+  An example is twice the context: in each step a window of the context begins
+  at a random place in its first half, so that over the epochs every window is
+  met. Test windows lie one behind the other.
+
+  Args:
+    config: the run's; it reads ``data.name``, ``data.dir``, ``data.stream``,
+      ``data.num_validation`` (windows at the end of the training text that
+      choose the best epoch), ``eval.num_train`` and ``train.batch_size``.
+    log: takes a line at a time.
+    constants: of :attr:`constants`, where the run has them already.
+    level: ``character`` or ``byte``: what a token is.
+    context: tokens that the network sees at once.
+
+  Raises:
+    InputError: for a text that is not there or that no run can train on.
+  """
+
+  unit = "windows"
+  metric = "accuracy"
+  choice = "loss"
+
+  def __init__(
+    self,
+    config: Any,
+    log: Callable[[str], None],
+    constants: Mapping[str, Any] | None = None,
+    level: str = "character",
+    context: int = 128,
+  ):
+    del log
+    self._context = context
+    self.rate = ("tokens", context)
+    text = texts.load(
+      config.data.name,
+      config.data.dir,
+      level=level,
+      stream=config.data.stream,
+      vocabulary=(constants or {}).get("vocabulary", ""),
+    )
+    self.text = text
+    self.source = text.source
+    held_out = config.data.num_validation
+    end = len(text.train)
+    if held_out:
+      end -= held_out * context + 1
+    train = texts.Windows(_first(text.train, end), 2 * context, context)
+    self.num_train = max(0, len(train))
+    self._check(config)
+    self.arguments = {"vocabulary": text.num_tokens, "context": context}
+    self.inputs = jax.ShapeDtypeStruct((1, context), jnp.int32)
+    on_disk = is_streamed(config.data.stream, text.train)
+    self.train_examples = _examples(train, in_memory=not on_disk)
+    test = texts.Windows(text.test, context + 1, context)
+    seen = texts.Windows(text.train, context + 1, context)
+    number = min(config.eval.num_train, self.num_train)
+    self.evaluation_sets = {
+      "test": _examples(test, in_memory=not on_disk),
+      "train": {"tokens": seen[:number]},
+    }
+    if held_out:
+      begin = (end - 1) // context
+      validation = seen[begin : begin + held_out]
+      self.evaluation_sets["validation"] = {"tokens": validation}
+    self.digest = _digest(self.train_examples, *self.evaluation_sets.values())
+
+  @property
+  def constants(self) -> dict[str, Any]:
+    """What its tokens stand for."""
+    return {
+      "vocabulary": self.text.vocabulary,
+      "bytes_per_token": self.text.bytes_per_token,
+    }
+
+  @staticmethod
+  def check(config: Any) -> dict[str, Any]:
+    """See :meth:`sparse_regimes.tasks.Task.check`."""
+    context = config.task.context
+    one_of("level", config.task.level, texts.LEVELS)
+    in_range("context", context, 1, 2**20)
+    for field, default in _UNUSED.items():
+      section, name = field.split(".")
+      if config[section][name] != default:
+        raise InputError(
+          f"{field} must be {default!r} where task.name is language, got"
+          f" {config[section][name]!r}"
+        )
+    with section_of("data"):
+      in_range("num_validation", config.data.num_validation, 0, 10**9)
+      texts.check_name(config.data.name)
+    return {"vocabulary": 256, "context": context}
+
+  def _check(self, config: Any) -> None:
+    name, context = config.data.name, self._context
+    for part, tokens, wanted in (
+      ("training", self.text.train, 2 * context),
+      ("test", self.text.test, context + 1),
+    ):
+      if len(tokens) < wanted:
+        raise InputError(
+          f"data.name {name}: its {part} text must have {wanted} tokens for a"
+          f" task.context of {context}, got {len(tokens)}"
+        )
+    if self.num_train < config.train.batch_size:
+      raise InputError(
+        f"train.batch_size must be at most the {self.num_train} windows of"
+        f" {name} (data.num_validation are held out), got"
+        f" {config.train.batch_size}"
+      )
+
+  def batch(self, examples: Examples, index: jax.Array) -> dict[str, jax.Array]:
+    """The windows at ``index``."""
+    return gather(examples, index)
+
+  def train_step(
+    self,
+    model: nn.Module,
+    tx: optax.GradientTransformation,
+    controller: Controller,
+  ) -> TrainStep:
+    """A step on windows that begin at random places."""
+    inner = classification_loss(model.apply, inputs="tokens")
+    context = self._context
+
+    def loss_fn(
+      params: Any, model_state: Any, batch: Any, *, keep_ratio: Any, rng: Any
+    ) -> Any:
+      tokens = batch["tokens"]
+      starts = jax.random.randint(
+        jax.random.fold_in(rng, 2), tokens.shape[:1], 0, context
+      )
+      windows = jax.vmap(
+        lambda row, start: lax.dynamic_slice_in_dim(row, start, context + 1)
+      )(tokens, starts)
+      return inner(
+        params, model_state, _split(windows), keep_ratio=keep_ratio, rng=rng
+      )
+
+    return make_step(loss_fn, tx, controller)
+
+  def extra(self, key: jax.Array) -> None:
+    """Nothing."""
+
+  def eval_step(self, model: nn.Module) -> EvalStep:
+    """Sums over the tokens of a batch's windows; with bits of text."""
+    inner = make_eval_step(model.apply, inputs="tokens")
+    bits = 1 / (math.log(2) * self.text.bytes_per_token)
+
+    def evaluate(state: Any, batch: Any, keep_ratio: jax.Array) -> Any:
+      sums = inner(state, _split(batch["tokens"]), keep_ratio)
+      return {**sums, "bits_per_byte": sums["loss"] * jnp.float32(bits)}
+
+    return EvalStep(evaluate)
+
+  def sweep(
+    self,
+    model: nn.Module,
+    state: Any,
+    batches: Sequence[Any],
+    keep_ratios: Sequence[Any],
+    on_ratio: Callable[[dict[str, Any]], None] = lambda row: None,
+  ) -> list[dict[str, Any]]:
+    """As :func:`sparse_regimes.analysis.budget_sweep.sweep`; a site, a token."""
+    inner = make_sweep_step(model.apply, inputs="tokens")
+    bits = 1 / (math.log(2) * self.text.bytes_per_token)
+
+    def step(state: Any, batch: Any, keep_ratio: jax.Array) -> Any:
+      return inner(state, _split(batch["tokens"]), keep_ratio)
+
+    def told(row: dict[str, Any]) -> None:
+      row["bits_per_byte"] = row["loss"] * bits
+      on_ratio(row)
+
+    return sweep(step, state, batches, keep_ratios, told)
+
+
+def _split(windows: jax.Array) -> dict[str, jax.Array]:
+  """Each token, and what comes after it."""
+  windows = windows.astype(jnp.int32)
+  return {"tokens": windows[:, :-1], "labels": windows[:, 1:]}
+
+
+def _first(tokens: Any, end: int) -> Any:
+  if isinstance(tokens, np.ndarray):
+    return tokens[: max(0, end)]
+  return tokens.part(0, max(0, end))
+
+
+def _examples(windows: texts.Windows, *, in_memory: bool) -> Examples:
+  return {"tokens": windows[:] if in_memory else windows}
+
+
+def _digest(*sets: Examples) -> int:
+  """Of all tokens; of a text that stays on disk, of the first."""
+  checksum = 0
+  for windows in (x for examples in sets for x in examples.values()):
+    if not isinstance(windows, np.ndarray):
+      windows = windows[: max(1, _LOOKED_AT // windows.shape[1])]
+    checksum = zlib.crc32(np.ascontiguousarray(windows).data, checksum)
+  return checksum
