@@ -16,7 +16,8 @@ def get_config() -> ConfigDict:
   """4 layers of 128, no mask."""
   config = ConfigDict()
   config.task = ConfigDict({"name": "language", "context": 64})
-  config.data = ConfigDict({"name": "shakespeare"})
+  # An epoch of 1,000 steps.
+  config.data = ConfigDict({"name": "shakespeare", "num_train": 12_000})
   config.model = ConfigDict({"name": "transformer"})
 
   config.optimizer = ConfigDict()
@@ -30,7 +31,6 @@ def get_config() -> ConfigDict:
   config.optimizer.per_step = True
 
   config.train = ConfigDict()
-  # 1,346 steps an epoch.
   config.train.epochs = 2
   config.train.batch_size = 12
 

@@ -1,6 +1,6 @@
 """The command line: ``python -m sparse_regimes COMMAND``, ``sparse-regimes``.
 
-Commands on a run: train, eval, measure, report. On many: compare, search,
+Commands on a run: train, eval, measure, generate, report. On many: compare, search,
 table, flat_minima, match_budgets. On this installation: list, doctor. Each
 tells with --help what it takes.
 """
@@ -21,6 +21,7 @@ from etils import epath
 from sparse_regimes import __version__, interrupts
 from sparse_regimes.commands import show
 from sparse_regimes.commands.evaluate import parse_keep_ratios, sweep_runs
+from sparse_regimes.commands.generate import generate_text
 from sparse_regimes.commands.measure import measure_run
 from sparse_regimes.commands.train import NotFinite, train
 from sparse_regimes.errors import InputError, one_of
@@ -50,7 +51,7 @@ def _folders(text: str) -> list[epath.Path]:
   return [_folder(path) for path in text.split(",")]
 
 
-MODES = ("train", "eval", "measure", "report")
+MODES = ("train", "eval", "measure", "generate", "report")
 # Each in a file of its name, with a function of its name.
 STUDIES = ("compare", "search", "table", "flat_minima", "match_budgets")
 SHOWN = {"list": show.named, "doctor": show.checked}
@@ -113,12 +114,26 @@ def main(argv: Sequence[str] | None = None) -> int:
   parser.add_argument(
     "--keep_ratios",
     default="1.0,0.5,0.2,0.1",
-    help="eval: numbers, or LOWEST:HIGHEST:COUNT in equal factors",
+    help="eval, generate: numbers, or LOWEST:HIGHEST:COUNT in equal factors",
   )
   parser.add_argument(
     "--against", default=[], type=_folders, help="eval: more runs, by commas"
   )
-  parser.add_argument("--checkpoint", default="best", help="eval: best or last")
+  parser.add_argument(
+    "--checkpoint", default="best", help="eval, generate: best or last"
+  )
+  generating = parser.add_argument_group(
+    "generate", "text of a language model, at each of the --keep_ratios"
+  )
+  generating.add_argument("--prompt", default="\\n", help="what it begins with")
+  generating.add_argument("--num_tokens", type=int, default=300)
+  generating.add_argument(
+    "--temperature", type=float, default=0.8, help="0: the likeliest"
+  )
+  generating.add_argument("--seed", type=int, default=0, help="of the draws")
+  generating.add_argument(
+    "--gather", action="store_true", help="read weights of what is kept alone"
+  )
   parser.add_argument(
     "--num_images", type=int, default=256, help="measure: of either split"
   )
@@ -185,8 +200,18 @@ def _run(args: argparse.Namespace, overrides: Sequence[str]) -> None:
       hessian_samples=args.hessian_samples,
     )
     return
+  ratios = parse_keep_ratios(args.keep_ratios)
+  if args.mode == "generate":
+    generate_text(
+      *(args.workdir, overrides, ratios, args.checkpoint),
+      prompt=args.prompt,
+      num_tokens=args.num_tokens,
+      temperature=args.temperature,
+      seed=args.seed,
+      gather=args.gather,
+    )
+    return
   if args.mode == "eval":
-    ratios = parse_keep_ratios(args.keep_ratios)
     sweep_runs(
       [args.workdir, *args.against], overrides, ratios, args.checkpoint
     )

@@ -43,8 +43,12 @@ class Recorder:
   def __init__(self, run: OpenRun):
     self._run = run
     self._drawn = time.monotonic()
+    # In which people count; images, by default.
+    self._pace_in = getattr(run.task, "rate", (run.task.unit, 1))
     self.pace = Pace(
       batch_size=run.config.train.batch_size,
+      unit=self._pace_in[0],
+      each=self._pace_in[1],
       num_evaluated=sum(map(length, run.task.evaluation_sets.values())),
     )
 
@@ -131,7 +135,9 @@ class Recorder:
       moves=[*zip(budget.steps, budget.keep_ratios, strict=True)],
     )
     self.progress.line(
-      summary.describe_epoch(record, journal, run.epochs, run.arithmetic)
+      summary.describe_epoch(
+        record, journal, run.epochs, run.arithmetic, self._pace_in
+      )
     )
 
   def diverged(self, epoch: int) -> None:
@@ -153,7 +159,8 @@ class Recorder:
 
 def finish(run: OpenRun, *, diverged: bool = False) -> dict[str, Any]:
   """Writes what a run came to; returns its summary."""
-  result = summary.summarize(run.config, run.journal, run.arithmetic)
+  pace_in = getattr(run.task, "rate", (run.task.unit, 1))
+  result = summary.summarize(run.config, run.journal, run.arithmetic, pace_in)
   result["diverged"] = diverged
   if processes.is_first():
     if run.journal.records:

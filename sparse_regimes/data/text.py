@@ -2,7 +2,7 @@
 
 import codecs
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -175,6 +175,12 @@ class Windows:
   def __len__(self) -> int:
     return self.shape[0]
 
+  def first(self, number: int) -> "Windows":
+    """The first of them."""
+    fewer = Windows(self._tokens, self.shape[1], self._stride)
+    fewer.shape = (number, self.shape[1])
+    return fewer
+
   def __getitem__(self, index: Any) -> Any:
     """Those of a slice or of an array of indices, in memory."""
     if isinstance(index, slice):
@@ -261,9 +267,9 @@ def _tokens(
   parts = train.decode(), test.decode()
   vocabulary = vocabulary or "".join(sorted({*parts[0], *parts[1]}))
   kind = np.uint8 if len(vocabulary) <= 256 else np.int32
-  first, second = (_numbers(part, vocabulary).astype(kind) for part in parts)
+  numbers = [_numbers(part, vocabulary).astype(kind) for part in parts]
   each = len(test) / max(1, len(parts[1]))
-  return Text(first, second, vocabulary, each, source)
+  return Text(numbers[0], numbers[1], vocabulary, each, source)
 
 
 def _numbers(text: str, vocabulary: str) -> np.ndarray:

@@ -136,6 +136,17 @@ def shifted(
   return lambda x: activation(x - jnp.asarray(shift_x, x.dtype)) + shift_y
 
 
+def _gelu(x: jax.Array) -> jax.Array:
+  """The exact one, as PyTorch writes it.
+
+  ``jax.nn.gelu`` has the complement of erf, whose two branches XLA computes
+  several times over in a backward pass on CPU: an MLP takes 1.7 times as long.
+  """
+  wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+  share = 0.5 * (1 + jax.lax.erf(wide * (0.5**0.5)))
+  return (wide * share).astype(x.dtype)
+
+
 def _leaky_relu(x: jax.Array) -> jax.Array:
   # Not jax.nn.leaky_relu: the derivative at exactly 0 is the slope here.
   return jnp.where(x > 0, x, 0.1 * x)
@@ -145,7 +156,7 @@ ACTIVATIONS: dict[str, Activation] = {
   "relu": jax.nn.relu,
   "leakyrelu": _leaky_relu,
   "elu": jax.nn.elu,
-  "gelu": lambda x: jax.nn.gelu(x, approximate=False),
+  "gelu": _gelu,
   "silu": jax.nn.silu,
   "softplus": jax.nn.softplus,
   "identity": lambda x: x,

@@ -202,11 +202,11 @@ def _sparsify(
   if how == "pallas_gpu" and score == "value":
     ratio = as_ratio(keep_ratio)
     return _written_by_kernel(x, ratio, axes, break_zero_ties)
-  scores = jnp.abs(x) if score == "magnitude" else x
   mask = _mask(
-    scores,
+    x,
     *(as_ratio(keep_ratio), axes, how),
     break_zero_ties=break_zero_ties,
+    by_magnitude=score == "magnitude",
   )
   return jnp.where(mask, x, jnp.zeros((), x.dtype))
 
@@ -279,7 +279,9 @@ def _kept_and_ends(
 
 
 @functools.partial(
-  jax.jit, static_argnames=("axes", "how", "break_zero_ties"), inline=True
+  jax.jit,
+  static_argnames=("axes", "how", "break_zero_ties", "by_magnitude"),
+  inline=True,
 )
 def _mask(
   scores: jax.Array,
@@ -288,6 +290,7 @@ def _mask(
   how: str,
   *,
   break_zero_ties: bool = True,
+  by_magnitude: bool = False,
 ) -> jax.Array:
   scores = lax.stop_gradient(scores)
   if scores.dtype == jnp.float8_e8m0fnu:
@@ -296,22 +299,29 @@ def _mask(
   if scores.size == 0:
     return jnp.zeros(scores.shape, bool)
   kept = num_kept(_size(scores, axes), keep_ratio)
+  over = functools.partial(
+    search_rows,
+    scores=scores,
+    num_kept=kept,
+    axes=axes,
+    by_magnitude=by_magnitude,
+  )
   if how == "pallas_tpu":
     # The kernel sees by itself that nothing is to be found. A conditional would
     # keep XLA from fusing the mask into the convolutions around it.
-    return search_rows(pallas_tpu_mask, scores, kept, axes=axes)
+    return over(pallas_tpu_mask)
   if how == "pallas_gpu":
     # A conditional would copy its condition to the host, and wait.
     search = pallas_gpu.pallas_gpu_mask
     if not break_zero_ties:
       search = pallas_gpu.pallas_gpu_mask_but_for_zeros
-    return search_rows(search, scores, kept, axes=axes)
+    return over(search)
   if how == "xla_fixed":
-    return search_rows(fixed_passes_mask, scores, kept, axes=axes)
+    return over(fixed_passes_mask)
   search = lax_top_k_mask
   if how == "xla":
     search = threshold_mask if break_zero_ties else threshold_mask_but_for_zeros
-  return search_rows(search, scores, kept, axes=axes, keep_all=keep_ratio >= 1)
+  return over(search, keep_all=keep_ratio >= 1)
 
 
 def _size(x: jax.Array, axes: tuple[int, ...]) -> int:

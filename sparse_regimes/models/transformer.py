@@ -10,6 +10,7 @@ from flax import linen as nn
 from jax.typing import ArrayLike
 
 from sparse_regimes.errors import in_range, one_of
+from sparse_regimes.layers import GatheredDense
 from sparse_regimes.masks.activations import Activation, get_activation
 from sparse_regimes.masks.kernels.choice import IMPLEMENTATIONS
 from sparse_regimes.masks.selection import SCORES
@@ -203,14 +204,13 @@ class Transformer(nn.Module):
       caches.append(seen)
     x = make_norm(self.norm, self.dtype, "norm")(x)
     if self.tied:
-      logits = embed.attend(x)
+      flat = x.reshape(-1, self.width)
+      logits = (flat @ embed.embedding.T.astype(self.dtype)).reshape(
+        *tokens.shape, self.vocabulary
+      )
     else:
-      logits = nn.Dense(
-        self.vocabulary,
-        use_bias=False,
-        dtype=self.dtype,
-        kernel_init=small,
-        name="head",
+      logits = GatheredDense(
+        self.vocabulary, dtype=self.dtype, kernel_init=small, name="head"
       )(x)
     logits = logits.astype(jnp.float32)
     if cache is None:

@@ -31,6 +31,7 @@ from sparse_regimes.runs.journal import (
   metric_of,
   read_records,
 )
+from sparse_regimes.runs.makers import task_class
 from sparse_regimes.runs.pace import format_seconds, typical_pace
 from sparse_regimes.runs.summary import (
   ENVIRONMENT_FILE,
@@ -143,6 +144,7 @@ def _result(
   metric = metric_of(last)
   best = best_of(records, trace.chosen_by) or last
   pace = typical_pace(records)
+  unit = _unit(config["task.name"])
   images = last["step"] / last["epoch"] * config["train.batch_size"]
   in_steps = sum(
     images / max(r["images_per_second"], 1e-3)
@@ -155,11 +157,15 @@ def _result(
     (
       "its best",
       f"{share(best[f'test_dense_{metric}'])} (epoch {best['epoch']})"
-      f"{_chosen_by(config, trace)}",
+      f"{_chosen_by(config, trace, unit)}",
     ),
     (
       f"test {metric} at keep ratio {last['keep_ratio']:.3g}",
       share(last[f"test_sparse_{metric}"]),
+    ),
+    (
+      "test loss, dense and at that keep ratio",
+      f"{last['test_dense_loss']:.4f}, {last['test_sparse_loss']:.4f} nats",
     ),
     *_other_evaluations(last, metric),
     (f"training {metric}, dense", share(of_training)),
@@ -169,11 +175,14 @@ def _result(
     ),
     (
       "training pace",
-      "unknown" if pace is None else f"{pace:.0f} images/s",
+      "unknown" if pace is None else f"{pace:.0f} {unit}/s",
     ),
     ("time spent in training steps", format_seconds(in_steps)),
     *([("total time", format_seconds(seconds))] if seconds else []),
-    ("multiply-adds of a forward pass", f"{trace.multiply_adds:,} an image"),
+    (
+      "multiply-adds of a forward pass",
+      f"{trace.multiply_adds:,} for one of the {unit}",
+    ),
     *(
       (
         f"of these, read a zero ({name})",
@@ -194,12 +203,22 @@ def _result(
   ]
 
 
-def _chosen_by(config: Mapping[str, Any], trace: Trace) -> str:
+def _unit(task: str) -> str:
+  """What the examples of a task are called."""
+  try:
+    return task_class(task).unit
+  except InputError:
+    # A class of one's own, whose file has gone.
+    return "examples"
+
+
+def _chosen_by(config: Mapping[str, Any], trace: Trace, unit: str) -> str:
   """A remark on what chose the best epoch."""
+  by = "loss of the " if trace.chosen_by.endswith("_loss") else ""
   if trace.chosen_by.startswith("validation_"):
-    return ", chosen by the images that are held out for that"
+    return f", chosen by the {by}{unit} that are held out for that"
   by_test = config["data.evaluate_on"] == "test"
-  return ", chosen by the test images themselves" if by_test else ""
+  return f", chosen by the {by}test {unit} themselves" if by_test else ""
 
 
 def _other_evaluations(record: Record, metric: str) -> list[tuple[str, str]]:

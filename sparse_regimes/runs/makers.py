@@ -55,13 +55,13 @@ _NOT_FIELDS = {
 }
 _FIELD_TYPES = (bool, int, float, str, tuple)
 _VARIABLE = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
-_DEFAULTS = {
+_DEFAULTS: dict[str, dict[str, Any]] = {
   # float32 on CPU, bfloat16 elsewhere
   "model": {"dtype": "auto", "scope": "global"},
   "controller": {},
   "task": {},
 }
-_OF_ONE = {
+_OF_ONE: dict[str, dict[str, Any]] = {
   "wide_resnet": {"depth": 28, "widen": 4},
   "transformer": {"scope": "channel"},
 }

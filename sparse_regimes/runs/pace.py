@@ -42,6 +42,8 @@ class Pace:
   Attributes:
     batch_size: images a training step.
     num_evaluated: examples an evaluation; an epoch evaluates twice.
+    unit: what is counted for people, such as tokens.
+    each: how many of them an example has.
     seconds_per_step: measured, of one training step.
     seconds_per_evaluation: of an epoch's two evaluations; None until measured,
       and taken as the forward third of as many training images meanwhile.
@@ -54,6 +56,8 @@ class Pace:
 
   batch_size: int
   num_evaluated: int
+  unit: str = "images"
+  each: int = 1
   seconds_per_step: float = float("nan")
   seconds_per_evaluation: float | None = None
 
@@ -67,5 +71,20 @@ class Pace:
 
   @property
   def images_per_second(self) -> float:
-    """Training images a second."""
+    """Training examples a second."""
     return self.batch_size / self.seconds_per_step
+
+  @property
+  def told(self) -> str:
+    """The same for people."""
+    return format_rate(self.images_per_second, self.unit, self.each)
+
+
+def format_rate(examples_per_second: float, unit: str, each: int = 1) -> str:
+  """A pace as a person says it.
+
+  Example:
+    >>> format_rate(100.0, "images"), format_rate(100.0, "tokens", 64)
+    ('100 images/s', '6400 tokens/s')
+  """
+  return f"{examples_per_second * each:.0f} {unit}/s"

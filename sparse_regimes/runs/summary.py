@@ -22,7 +22,12 @@ from sparse_regimes.runs.journal import (
   Record,
   record_names,
 )
-from sparse_regimes.runs.pace import Pace, format_seconds, typical_pace
+from sparse_regimes.runs.pace import (
+  Pace,
+  format_rate,
+  format_seconds,
+  typical_pace,
+)
 from sparse_regimes.tasks import Task, length
 from sparse_regimes.training.state import TrainState
 
@@ -78,7 +83,7 @@ def describe_cost(pace: Pace, *, epochs: int, steps_per_epoch: int) -> str:
   )
   text = (
     f"estimate    about {format_seconds(seconds)} for {epochs} epochs, at"
-    f" {pace.images_per_second:.0f} images/s"
+    f" {pace.told}"
   )
   if seconds > _LONG and jax.default_backend() == "cpu":
     text += (
@@ -94,6 +99,7 @@ def describe_epoch(
   journal: Journal,
   epochs: int,
   arithmetic: Arithmetic,
+  pace_in: tuple[str, int] = ("images", 1),
 ) -> str:
   """One line an epoch, or more where there is something to worry about.
 
@@ -102,6 +108,7 @@ def describe_epoch(
     journal: up to its end.
     epochs: of the run.
     arithmetic: of the network.
+    pace_in: the unit that the pace is told in, and how many an example has.
   """
   warning = ""
   if journal.skipped:
@@ -123,8 +130,8 @@ def describe_epoch(
   dead = dead_sites(arithmetic, measured["test_dense_sites"])
   if dead:
     warning += f"\nwarning: no activation is left at {', '.join(dead)}"
-  pace = measured["images_per_second"]
-  pace = "" if pace is None else f"  {pace:.0f} images/s"
+  rate = measured["images_per_second"]
+  told = "" if rate is None else f"  {format_rate(rate, *pace_in)}"
   return (
     f"epoch {measured['epoch']:>3}/{epochs}"
     f"  loss {measured['train_loss']:.3f}"
@@ -132,8 +139,17 @@ def describe_epoch(
     f"  keep {measured['keep_ratio']:.3f}"
     f"  test at budget {measured[f'test_sparse_{journal.metric}']:.4f}"
     f"  dense {measured[f'test_dense_{journal.metric}']:.4f}"
-    f"{_others(measured, journal)}{pace}{warning}"
+    f"{_test_loss(measured, journal)}{_others(measured, journal)}"
+    f"{told}{warning}"
   )
+
+
+def _test_loss(measured: Mapping[str, Any], journal: Journal) -> str:
+  """Where it is what chooses the best epoch."""
+  if not journal.chosen_by.endswith("_loss"):
+    return ""
+  sparse, dense = (measured[f"test_{b}_loss"] for b in ("sparse", "dense"))
+  return f"  loss {sparse:.4f}, {dense:.4f}"
 
 
 def _others(measured: Mapping[str, Any], journal: Journal) -> str:
@@ -153,12 +169,21 @@ def dead_sites(arithmetic: Arithmetic, nonzero: Sequence[float]) -> list[str]:
 
 
 def summarize(
-  config: ConfigDict, journal: Journal, arithmetic: Arithmetic
+  config: ConfigDict,
+  journal: Journal,
+  arithmetic: Arithmetic,
+  pace_in: tuple[str, int] = ("images", 1),
 ) -> dict[str, Any]:
   """What a results table needs of a run that has ended.
 
-  Nothing was evaluated of one that diverged in its first epoch: null.
+  Nothing was evaluated of one that diverged in its first epoch: null. The pace
+  is that of examples, and that of ``pace_in`` besides if it is another.
   """
+  pace = typical_pace(journal.records)
+  unit, each = pace_in
+  paces = {"images_per_second": pace}
+  if each != 1:
+    paces[f"{unit}_per_second"] = None if pace is None else pace * each
   metric = journal.metric
   unknown: Record = dict.fromkeys(record_names(metric))
   last = journal.records[-1] if journal.records else unknown | {"epoch": 0}
@@ -174,6 +199,7 @@ def summarize(
   }
   return {
     "epochs": last["epoch"],
+    "chosen_by": journal.chosen_by.rpartition("_")[2],
     "steps": last["step"] or journal.step,
     "seed": config.seed,
     "compressions": journal.budget.compressions,
@@ -183,7 +209,10 @@ def summarize(
     f"final_train_{metric}": last[f"train_{metric}"],
     f"final_test_sparse_{metric}": last[f"test_sparse_{metric}"],
     f"final_test_dense_{metric}": last[f"test_dense_{metric}"],
+    "final_test_sparse_loss": last["test_sparse_loss"],
+    "final_test_dense_loss": last["test_dense_loss"],
     f"best_test_dense_{metric}": best[f"test_dense_{metric}"],
+    "best_test_dense_loss": best["test_dense_loss"],
     "best_epoch": best["epoch"],
     # Of training examples as they are evaluated: the gap to the test split.
     f"final_train_sparse_{metric}": details.get(f"train_sparse_{metric}"),
@@ -204,7 +233,7 @@ def summarize(
     else [],
     "skipped_steps": journal.skipped,
     # Unknown if no epoch was trained whole, between two evaluations.
-    "images_per_second": typical_pace(journal.records),
+    **paces,
     "seconds": journal.seconds,
     **environment(),
   }
@@ -255,8 +284,17 @@ def describe_summary(summary: dict[str, Any], workdir: epath.Path) -> str:
     for name in summary
     if name.startswith("best_test_dense_")
   )
-  pace = summary["images_per_second"]
-  pace = "" if pace is None else f", {pace:.0f} images/s"
+  *_, told = (name for name in summary if name.endswith("_per_second"))
+  pace = summary[told]
+  unit = told.removesuffix("_per_second")
+  pace = "" if pace is None else f", {format_rate(pace, unit)}"
+  best_loss = summary.get("best_test_dense_loss")
+  loss = ""
+  if summary.get("chosen_by") == "loss" and best_loss is not None:
+    loss = (
+      f"  loss, dense   {summary['final_test_dense_loss']:.4f} at the end,"
+      f" {best_loss:.4f} in epoch {summary['best_epoch']}\n"
+    )
   return (
     f"\nfinished in {format_seconds(summary['seconds'])}:"
     f" {summary['epochs']} epochs, {summary['steps']:,} steps{pace}\n"
@@ -269,7 +307,7 @@ def describe_summary(summary: dict[str, Any], workdir: epath.Path) -> str:
     f" {summary['best_epoch']}\n"
     f"  test, budget  {summary[f'final_test_sparse_{metric}']:.4f} at the last"
     " keep ratio\n"
-    f"{_collapses(summary)}"
+    f"{loss}{_collapses(summary)}"
     f"  run folder    {workdir}: {_files(workdir)}\n"
     f"  next          python -m sparse_regimes.main --mode=eval"
     f" {shlex.quote(f'--workdir={workdir}')} --keep_ratios=1.0,0.5,0.2,0.1"

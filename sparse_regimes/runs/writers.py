@@ -172,7 +172,7 @@ class Progress:
     name = _SHORT.get(self._metric, self._metric)
     status = (
       f"epoch {self._epoch} loss {loss:.3f} {name} {value:.3f}"
-      f" keep {keep_ratio:.3f} {self._pace.images_per_second:.0f} images/s"
+      f" keep {keep_ratio:.3f} {self._pace.told}"
       f" {format_seconds(left)} left"
     )
     if self._bar is not None:

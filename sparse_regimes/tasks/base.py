@@ -25,7 +25,9 @@ class Task(Protocol):
 
   Two more methods are taken where a task has them: ``sweep``, for rows that
   say more than the evaluation does, and ``measure``, for ``--mode=measure``;
-  :class:`sparse_regimes.tasks.Classification` has both.
+  :class:`sparse_regimes.tasks.Classification` has both. And an attribute
+  ``rate``, in what a pace is told to people and how many of it an example has:
+  ``("tokens", 64)``.
 
   Attributes:
     unit: what a batch is made of, for people: ``images``.

@@ -29,6 +29,7 @@ def search_rows(
   num_kept: jax.Array,
   *,
   axes: tuple[int, ...],
+  by_magnitude: bool = False,
   keep_all: jax.Array | None = None,
   num_ends: int = 0,
 ) -> Any:
@@ -47,6 +48,7 @@ def search_rows(
     scores: any shape, at least one entry.
     num_kept: int32 scalar, at least 1, at most the size of ``axes``.
     axes: sorted, non-negative.
+    by_magnitude: whether scores count without their sign.
     keep_all: bool scalar; if true nothing is searched.
     num_ends: how many numbers a row the search returns beside.
 
@@ -59,6 +61,9 @@ def search_rows(
 
   def search_all(scores: jax.Array, num_kept: jax.Array) -> Any:
     moved = jnp.moveaxis(scores, axes, last)
+    if by_magnitude:
+      # Here, so that it is not done where all is kept.
+      moved = jnp.abs(moved)
     lead = moved.shape[: -len(axes)]
     by_row = search
     # What an explicit type says is whole everywhere needs no rule; it may also

@@ -26,7 +26,6 @@ from sparse_regimes.training.step import TrainStep, make_step
 _LOOKED_AT = 1 << 20
 # Fields of other tasks, at what they are where nobody sets them.
 _UNUSED = {
-  "data.num_train": 0,
   "data.num_test": 0,
   "data.image_size": 0,
   "data.evaluate_on": "test",
@@ -41,13 +40,15 @@ _UNUSED = {
 class Language:
   """Text, of which the next token is learned; a :class:`Task`.
 
-  An example is twice the context: in each step a window of the context begins
-  at a random place in its first half, so that over the epochs every window is
-  met. Test windows lie one behind the other.
+  An epoch's examples are parts of the text, one behind the other, each with a
+  context more at its end. In each step the window that is learned begins at a
+  random place of its part, so that over the epochs every window is met. Test
+  windows lie one behind the other.
 
   Args:
     config: the run's; it reads ``data.name``, ``data.dir``, ``data.stream``,
-      ``data.num_validation`` (windows at the end of the training text that
+      ``data.num_train`` (windows of an epoch, from all over the text; 0: as
+      many as go into it), ``data.num_validation`` (windows at the end of the training text that
       choose the best epoch), ``eval.num_train`` and ``train.batch_size``.
     log: takes a line at a time.
     constants: of :attr:`constants`, where the run has them already.
@@ -86,8 +87,14 @@ class Language:
     end = len(text.train)
     if held_out:
       end -= held_out * context + 1
-    train = texts.Windows(_first(text.train, end), 2 * context, context)
-    self.num_train = max(0, len(train))
+    self._stride = context
+    if config.data.num_train:
+      self._stride = max(1, (end - context) // config.data.num_train)
+    train = texts.Windows(
+      _first(text.train, end), self._stride + context, self._stride
+    )
+    self.num_train = min(len(train), config.data.num_train or len(train))
+    train = train.first(self.num_train)
     self._check(config)
     self.arguments = {"vocabulary": text.num_tokens, "context": context}
     self.inputs = jax.ShapeDtypeStruct((1, context), jnp.int32)
@@ -128,6 +135,7 @@ class Language:
           f" {config[section][name]!r}"
         )
     with section_of("data"):
+      in_range("num_train", config.data.num_train, 0, 10**9)
       in_range("num_validation", config.data.num_validation, 0, 10**9)
       texts.check_name(config.data.name)
     return {"vocabulary": 256, "context": context}
@@ -162,14 +170,14 @@ class Language:
   ) -> TrainStep:
     """A step on windows that begin at random places."""
     inner = classification_loss(model.apply, inputs="tokens")
-    context = self._context
+    context, stride = self._context, self._stride
 
     def loss_fn(
       params: Any, model_state: Any, batch: Any, *, keep_ratio: Any, rng: Any
     ) -> Any:
       tokens = batch["tokens"]
       starts = jax.random.randint(
-        jax.random.fold_in(rng, 2), tokens.shape[:1], 0, context
+        jax.random.fold_in(rng, 2), tokens.shape[:1], 0, stride
       )
       windows = jax.vmap(
         lambda row, start: lax.dynamic_slice_in_dim(row, start, context + 1)
@@ -202,7 +210,7 @@ class Language:
     keep_ratios: Sequence[Any],
     on_ratio: Callable[[dict[str, Any]], None] = lambda row: None,
   ) -> list[dict[str, Any]]:
-    """As :func:`sparse_regimes.analysis.budget_sweep.sweep`; a site, a token."""
+    """As :func:`sparse_regimes.analysis.budget_sweep.sweep`, of tokens."""
     inner = make_sweep_step(model.apply, inputs="tokens")
     bits = 1 / (math.log(2) * self.text.bytes_per_token)
 
