@@ -1,8 +1,8 @@
 """The command line: ``python -m sparse_regimes COMMAND``, ``sparse-regimes``.
 
-Commands on a run: train, eval, measure, generate, report. On many: compare, search,
-table, flat_minima, match_budgets. On this installation: list, doctor. Each
-tells with --help what it takes.
+Commands on a run: train, eval, measure, generate, report. On many: compare,
+search, table, flat_minima, match_budgets. On this installation: list, doctor.
+Each tells with --help what it takes.
 """
 
 import argparse

@@ -48,7 +48,7 @@ def padded(num_kept: int, size: int) -> int:
     >>> [padded(k, 4096) for k in (1, 100, 410, 4000)]
     [8, 104, 416, 4096]
   """
-  step = max(8, 1 << max(0, num_kept.bit_length() - 4))
+  step = max(8, 1 << max(0, int(num_kept).bit_length() - 4))
   return min(size, -(-num_kept // step) * step)
 
 

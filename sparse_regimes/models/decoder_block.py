@@ -90,7 +90,7 @@ class DecoderBlock(nn.Module):
         for old, new in zip(seen, (key, value), strict=True)
       )
       seen = key, value
-    before = jnp.arange(key.shape[1]) <= where[:, None]
+    before = jnp.arange(key.shape[1])[None] <= where[:, None]
     rate = self.dropout if train else 0.0
     y = nn.dot_product_attention(
       query,
@@ -156,7 +156,8 @@ def rotated(x: jax.Array, where: jax.Array) -> jax.Array:
   """
   half = x.shape[-1] // 2
   steps = jnp.arange(half, dtype=jnp.float32) / half
-  angle = where.astype(jnp.float32)[:, None, None] * 10_000.0**-steps
+  place = where.astype(jnp.float32)[None, :, None, None]
+  angle = place * (10_000.0**-steps)[None, None, None]
   cos, sin = jnp.cos(angle), jnp.sin(angle)
   a, b = jnp.split(x.astype(jnp.float32), 2, axis=-1)
   turned = jnp.concatenate([a * cos - b * sin, a * sin + b * cos], axis=-1)

@@ -183,7 +183,7 @@ class Transformer(nn.Module):
         dtype=self.dtype,
         embedding_init=small,
         name="positions",
-      )(where)
+      )(where)[None]
     x = nn.Dropout(self.dropout, deterministic=not train)(x)
     own = {field.name for field in dataclasses.fields(DecoderBlock)}
     shared = {name: getattr(self, name) for name in own - {"parent", "name"}}

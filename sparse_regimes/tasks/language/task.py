@@ -48,8 +48,9 @@ class Language:
   Args:
     config: the run's; it reads ``data.name``, ``data.dir``, ``data.stream``,
       ``data.num_train`` (windows of an epoch, from all over the text; 0: as
-      many as go into it), ``data.num_validation`` (windows at the end of the training text that
-      choose the best epoch), ``eval.num_train`` and ``train.batch_size``.
+      many as go into it), ``data.num_validation`` (windows at the end of the
+      training text that choose the best epoch), ``eval.num_train`` and
+      ``train.batch_size``.
     log: takes a line at a time.
     constants: of :attr:`constants`, where the run has them already.
     level: ``character`` or ``byte``: what a token is.

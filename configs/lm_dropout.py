@@ -1,0 +1,18 @@
+"""A character language model with dropout: the positive control.
+
+Claim:    a regulariser that is known to work, where there is something to
+          regularise; in 2,000 steps there is not.
+Command:  python -m sparse_regimes.main --config=configs/lm_dropout.py
+Cost:     about 4 minutes on two CPU cores.
+Expected: see docs/language.md.
+"""
+
+import lm_dense
+from ml_collections import ConfigDict
+
+
+def get_config() -> ConfigDict:
+  """The sizes of lm_dense, dropout of 0.2."""
+  config = lm_dense.get_config()
+  config.model.dropout = 0.2
+  return config
