@@ -29,17 +29,12 @@ import numpy as np
 from bench import write_results
 from etils import epath
 
-from sparse_regimes.runs import config as configs
-from sparse_regimes.runs import factory
-from sparse_regimes.runs.journal import RECORD_NAMES
 from sparse_regimes.runs.pace import format_seconds
-from sparse_regimes.runs.past_run import restore
+from sparse_regimes.runs.past_run import load_config, load_run
 
 ROOT = Path(__file__).parent.parent
 STEPS_PER_EPOCH = 10
 MOMENTS = ("compiling", "anywhere", "saving", "evaluating", "logging")
-# What a clock decides, and nothing else, may differ.
-TIMES = {"images_per_second", "seconds"}
 
 
 class Run:
@@ -48,7 +43,7 @@ class Run:
   Args:
     workdir: its folder.
     epochs: to train.
-    config: a file; an epoch has ten steps.
+    config: a file, of whatever task; an epoch has ten steps.
   """
 
   def __init__(self, workdir: Path, epochs: int, config: Path):
@@ -128,18 +123,14 @@ class Run:
   def result(self) -> dict[str, Any]:
     """All that a run leaves, without what a clock decides."""
     workdir = epath.Path(self.workdir)
-    config = configs.load(str(workdir / "config.json"))
-    parts = factory.make_parts(config, num_classes=10, steps_per_epoch=1)
-    template = jax.eval_shape(
-      lambda: factory.make_state(config, parts, (32, 32, 3))
-    )
-    state, journal = restore(workdir, "last", template)
-    state = state.replace(rng=jax.random.key_data(state.rng))
+    config = load_config(workdir, "last")
+    run = load_run(workdir, config, "last", lambda _: None)
+    state = run.state.replace(rng=jax.random.key_data(run.state.rng))
     lines = (workdir / "metrics.jsonl").read_text().splitlines()
     summary = json.loads((workdir / "summary.json").read_text())
     return {
       "state": [np.asarray(x).tobytes() for x in jax.tree.leaves(state)],
-      "records": [without_times(r) for r in journal.records],
+      "records": [without_times(r) for r in run.journal.records],
       "lines": [without_times(json.loads(line)) for line in lines],
       "summary": without_times(summary),
     }
@@ -161,7 +152,12 @@ def seconds_to_resume(run: Run) -> float:
 
 
 def without_times(values: dict[str, Any]) -> dict[str, Any]:
-  return {name: value for name, value in values.items() if name not in TIMES}
+  """What a clock decides, and nothing else, may differ."""
+  return {
+    name: value
+    for name, value in values.items()
+    if name != "seconds" and not name.endswith("_per_second")
+  }
 
 
 def main() -> int:
@@ -186,7 +182,7 @@ def main() -> int:
       return 1
     seconds = time.monotonic() - undisturbed.started
     expected = undisturbed.result()
-    assert set(expected["lines"][0]) == set(RECORD_NAMES) - TIMES
+    assert len(expected["lines"]) == args.epochs
     print(f"undisturbed: {seconds:.0f} s", flush=True)
     if args.write:
       resume_seconds = seconds_to_resume(undisturbed)

@@ -4,16 +4,18 @@ import subprocess
 import sys
 
 import pytest
-from running import ROOT, TINY_RUN
+from running import ROOT
 
 
 @pytest.mark.run
-def test_kills_leave_no_trace():
+@pytest.mark.parametrize("config", ["tiny_run", "tiny_text"])
+def test_kills_leave_no_trace(config):
   subprocess.run(
     [
       sys.executable,
       str(ROOT / "experiments" / "chaos.py"),
-      *(f"--config={TINY_RUN}", "--kills=3", "--epochs=2"),
+      f"--config={ROOT / 'tests' / f'{config}.py'}",
+      *("--kills=3", "--epochs=2"),
       "--moments=saving,evaluating,logging",
     ],
     check=True,

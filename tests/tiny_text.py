@@ -10,7 +10,7 @@ TEXT = Path(__file__).parent.parent / "LICENSE"
 def get_config() -> ConfigDict:
   config = ConfigDict()
   config.task = ConfigDict({"name": "language", "context": 16})
-  config.data = ConfigDict({"name": f"text:{TEXT}", "num_train": 96})
+  config.data = ConfigDict({"name": f"text:{TEXT}", "num_train": 80})
   config.model = ConfigDict(
     {"name": "transformer", "depth": 2, "width": 16, "heads": 2}
   )

@@ -177,13 +177,16 @@ class Transformer(nn.Module):
     )
     x = embed(tokens)
     if self.positions == "learned":
-      x = x + nn.Embed(
-        self.context,
-        self.width,
-        dtype=self.dtype,
-        embedding_init=small,
-        name="positions",
-      )(where)[None]
+      x = (
+        x
+        + nn.Embed(
+          self.context,
+          self.width,
+          dtype=self.dtype,
+          embedding_init=small,
+          name="positions",
+        )(where)[None]
+      )
     x = nn.Dropout(self.dropout, deterministic=not train)(x)
     own = {field.name for field in dataclasses.fields(DecoderBlock)}
     shared = {name: getattr(self, name) for name in own - {"parent", "name"}}

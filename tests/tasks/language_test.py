@@ -142,7 +142,7 @@ def test_what_cannot_be_gone_on_with_is_a_line(
     ("task.level=word", "level must be one of character, byte"),
     ("task.context=0", "context must be"),
     ("task.context=5000", "must have 5001 tokens for a task.context of 5000"),
-    ("train.batch_size=500", "train.batch_size must be at most the 96 windows"),
+    ("train.batch_size=500", "train.batch_size must be at most the 80 windows"),
     ("model.scope=global", "scope must be channel"),
     ("model.name=wide_resnet", "model"),
     ("data.num_validation=900", "at most the 0 windows of"),
@@ -168,8 +168,8 @@ def test_windows_are_from_all_over_the_text():
   tokens = np.asarray(task.text.train)
   rows = np.asarray(task.train_examples["tokens"])
   stride = rows.shape[1] - 16
-  assert len(rows) == 96
-  assert 96 * stride <= len(tokens) - 16 < 97 * stride + 96
+  assert len(rows) == 80
+  assert 80 * stride <= len(tokens) - 16 < 81 * stride + 80
   np.testing.assert_array_equal(rows[5], tokens[5 * stride :][: stride + 16])
   _, whole = made("data.num_train=0")
   assert whole.num_train == (len(tokens) - 32) // 16 + 1
@@ -180,7 +180,7 @@ def test_held_out_windows_are_the_last_and_are_not_trained():
   tokens = np.asarray(task.text.train)
   rows = np.asarray(task.train_examples["tokens"])
   stride = rows.shape[1] - 16
-  end = 95 * stride + rows.shape[1]
+  end = 79 * stride + rows.shape[1]
   held_out = np.asarray(task.evaluation_sets["validation"]["tokens"])
   assert held_out.shape == (10, 17)
   assert end <= len(tokens) - 10 * 16
