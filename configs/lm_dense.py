@@ -22,7 +22,7 @@ def get_config() -> ConfigDict:
 
   config.optimizer = ConfigDict()
   config.optimizer.name = "adam"
-  config.optimizer.learning_rate = 1e-3
+  config.optimizer.learning_rate = 2e-3
   config.optimizer.reference_batch_size = 0
   config.optimizer.momentum = 0.9
   config.optimizer.beta2 = 0.99

@@ -5,6 +5,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
+from jax import lax
+
+# Rows that are added up at a time on CPU.
+_AT_ONCE = 8
+# Side of the triangle by which ranks are found.
+_SIDE = 64
 
 
 def gathered_product(
@@ -17,6 +23,9 @@ def gathered_product(
   One vector times a matrix takes as long as reading the matrix. Here the rows
   of S alone are read, so it takes their share of that. In the last bits it may
   differ from the whole product, which adds in another order.
+
+  On CPU rows are added up one after another, as many as there are. Elsewhere
+  ``num_gathered`` rows are gathered and multiplied.
 
   Args:
     x: ``[d]``, of which at most ``num_gathered`` entries are not zero; what is
@@ -35,10 +44,61 @@ def gathered_product(
 
   Source: ours; the idea is that of Liu et al., "Deja Vu", arXiv 2310.17157.
   """
-  # Entries that are not zero in their order, and zeros behind them.
-  (index,) = jnp.nonzero(x, size=num_gathered, fill_value=x.size)
-  rows = kernel.at[index].get(mode="fill", fill_value=0)
-  return x.at[index].get(mode="fill", fill_value=0) @ rows
+  step = _AT_ONCE
+  index, count = nonzero(x, -(-num_gathered // step) * step)
+  values = x.at[index].get(mode="fill", fill_value=0)
+
+  def one_by_one() -> jax.Array:
+    # A gathered matrix would be written and read once more.
+    def add(i: jax.Array, y: jax.Array) -> jax.Array:
+      for j in range(step):
+        place = i * step + j
+        y += values[place] * kernel[index[place]]
+      return y
+
+    zeros = jnp.zeros(kernel.shape[1:], kernel.dtype)
+    return lax.fori_loop(0, (count + step - 1) // step, add, zeros)
+
+  def gathered() -> jax.Array:
+    rows = kernel.at[index].get(mode="fill", fill_value=0)
+    return values @ rows
+
+  return lax.platform_dependent(cpu=one_by_one, default=gathered)
+
+
+def nonzero(x: jax.Array, size: int) -> tuple[jax.Array, jax.Array]:
+  """Where ``x`` is not zero, in order, and at how many places.
+
+  As ``jnp.nonzero(x, size=size, fill_value=d)``, in a third of its time on CPU:
+  ranks are sums, and sums are products with triangles.
+
+  Args:
+    x: ``[d]``.
+    size: of the result; static.
+
+  Returns:
+    int32 ``[size]``, with d where there is no more; int32 scalar, at most
+    ``size``.
+
+  Example:
+    >>> nonzero(jnp.array([0.0, 2.0, 0.0, 1.0]), 3)
+    (Array([1, 3, 4], dtype=int32), Array(2, dtype=int32))
+  """
+  (d,) = x.shape
+  marked = jnp.pad(x != 0, (0, -d % _SIDE)).reshape(-1, _SIDE)
+  # Exact, as float32 holds these integers.
+  ones = marked.astype(jnp.float32)
+  within = jnp.matmul(ones, jnp.triu(jnp.ones((_SIDE, _SIDE), jnp.float32)))
+  lines = len(within)
+  below = jnp.tril(jnp.ones((lines, lines), jnp.float32), -1)
+  before = jnp.matmul(below, within[:, -1:], precision="highest")
+  rank = (within + before).astype(jnp.int32).reshape(-1)[:d]
+  place = jnp.where(x != 0, rank - 1, size)
+  found = jnp.full((size,), d, jnp.int32)
+  found = found.at[place].set(
+    jnp.arange(d, dtype=jnp.int32), mode="drop", unique_indices=True
+  )
+  return found, jnp.minimum(rank[-1], size)
 
 
 def padded(num_kept: int, size: int) -> int:
