@@ -8,7 +8,7 @@ from running import ROOT
 
 
 @pytest.mark.run
-@pytest.mark.parametrize("config", ["tiny_run", "tiny_text"])
+@pytest.mark.parametrize("config", ["tiny_run", "tiny_text", "tiny_play"])
 def test_kills_leave_no_trace(config):
   subprocess.run(
     [

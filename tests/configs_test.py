@@ -13,6 +13,7 @@ from sparse_regimes.data import mini
 from sparse_regimes.data.dataset import normalize
 from sparse_regimes.runs import config as configs
 from sparse_regimes.runs import factory
+from sparse_regimes.runs.task import make_task
 
 SHIPPED = configs.shipped_configs()
 
@@ -41,6 +42,7 @@ SMALL = {
   "wide_resnet": ["model.depth=10", "model.widen=1"],
   "vision_transformer": ["model.depth=1", "model.width=24", "model.heads=2"],
   "residual_mlp": ["model.depth=1", "model.width=24"],
+  "transformer": ["model.depth=1", "model.width=24", "task.context=8"],
 }
 
 
@@ -59,6 +61,8 @@ def few_images():
 
 def step_of(config):
   """A train step, and a function that makes its state and its batch."""
+  if config.task.name == "language":
+    return step_on_text(config)
   parts = factory.make_parts(config, num_classes=10, steps_per_epoch=10)
   train_step = make_train_step(
     parts.model.apply, parts.tx, parts.controller, preprocess=normalize
@@ -70,6 +74,17 @@ def step_of(config):
     return state, {"images": jnp.asarray(images), "labels": jnp.asarray(labels)}
 
   return train_step, arguments
+
+
+def step_on_text(config):
+  task = make_task(config, print)
+  parts = factory.make_parts(config, steps_per_epoch=10, **task.arguments)
+
+  def arguments():
+    batch = {"tokens": jnp.asarray(task.train_examples["tokens"][:8])}
+    return factory.make_state(config, parts, task.inputs), batch
+
+  return task.train_step(*parts[:1], parts.tx, parts.controller), arguments
 
 
 def promotion(config):
@@ -96,6 +111,7 @@ def test_its_step_can_be_traced(name):
 STEPS = (
   *("wrn_strategy1", "wrn_shuffled", "wrn_regularised", "vit_noise"),
   *("vit_sparse_finetune", "mlp_sparse", "cpu_mlp_shifted"),
+  *("lm_dropout", "lm_quickstart"),
 )
 
 
@@ -126,10 +142,13 @@ def test_it_takes_a_step(name):
   train_step, arguments = step_of(config)
   with promotion(config):
     state, batch = arguments()
-    before = jax.device_get(state.params["head"]["kernel"])
+    before = jax.device_get(state.params)
     state, metrics = train_step(state, batch)
   assert np.isfinite(metrics["loss"])
-  assert not np.array_equal(before, state.params["head"]["kernel"])
+  moved = jax.tree.map(
+    lambda old, new: not np.array_equal(old, new), before, state.params
+  )
+  assert any(jax.tree.leaves(moved))
 
 
 def test_the_papers_run():

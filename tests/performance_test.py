@@ -170,3 +170,37 @@ def test_the_gpu_kernel():
   told = f"{min(registers)} to {max(registers)} registers"
   assert told in " ".join(PAGE.split())
   assert not any(row["bytes_spilled"] for row in content["search"])
+
+
+LANGUAGE = (ROOT / "docs" / "language.md").read_text()
+
+
+def test_what_a_budget_buys():
+  content = json.loads((RESULTS / "bench_gathered-cpu.json").read_text())
+  for row in content["rows"]:
+    if row["keep_ratio"] == 1.0:
+      continue
+    ratios = row["dense_over_gathered"], row["dense_over_both"]
+    told = "{:.1f} ({:.1f})".format(*ratios)
+    (line,) = (
+      s
+      for s in LANGUAGE.splitlines()
+      if s.startswith(f"| {row['features']:,} x {row['width']:,} |")
+    )
+    assert told in line
+    if row["keep_ratio"] == 0.1:
+      assert ratios[0] >= 3
+  steps = [
+    f"{row['dense_over_gathered']:.2f}"
+    for row in content["decode_steps"]
+    if row["keep_ratio"] == 0.1
+  ]
+  assert f"it is\n{' and '.join(steps)} times as fast" in LANGUAGE
+
+
+def test_the_language_step():
+  (row,) = rows("bench_language-cpu")
+  times = row["milliseconds"]
+  for name in ("no mask", "ratio 0.2"):
+    ratio = times[name] / times["torch, dense"]
+    assert f"{ratio:.2f}" in LANGUAGE.partition("## Pace")[2]

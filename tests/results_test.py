@@ -499,3 +499,16 @@ def test_what_the_page_tells_of_finetuning():
     assert f"{tuned.mean():.4f}" in FLAT_PAGE
     assert f"{plain.mean():.4f}" in FLAT_PAGE
     assert (tuned < plain).sum() == (2 if name == "active fraction" else 0)
+
+
+def test_the_language_table_follows_from_the_runs():
+  import language_table
+
+  page = (RESULTS.parents[1] / "docs" / "language.md").read_text()
+  assert language_table.table() in page
+  dense = json.loads(
+    (RESULTS / "language" / "lm_dense-summary.json").read_text()
+  )
+  # nanoGPT's, of as many steps of the same sizes.
+  assert dense["final_test_dense_loss"] <= 1.88
+  assert (dense["steps"], dense["collapses"]) == (2000, [])

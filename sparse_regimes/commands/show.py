@@ -8,6 +8,7 @@ from pathlib import Path
 
 from sparse_regimes.data import cifar10
 from sparse_regimes.data.named import DESCRIBED
+from sparse_regimes.data.text import DESCRIBED as TEXTS
 from sparse_regimes.errors import InputError
 from sparse_regimes.runs import makers, summary
 from sparse_regimes.runs.config import shipped_configs
@@ -26,6 +27,7 @@ def named() -> Iterator[str]:
       f"{section}s", f"--config.{section}.name=NAME", documented
     )
   yield from _section("data", "--config.data.name=NAME", DESCRIBED)
+  yield from _section("text", "--config.data.name=NAME", TEXTS)
 
 
 def _section(title: str, how: str, described: dict[str, str]) -> Iterator[str]:

@@ -159,6 +159,7 @@ ACTIVATIONS: dict[str, Activation] = {
   "gelu": _gelu,
   "silu": jax.nn.silu,
   "softplus": jax.nn.softplus,
+  "tanh": jnp.tanh,
   "identity": lambda x: x,
   "jsrelu": j_squared_relu,
   "jsrelu_linear": functools.partial(j_squared_relu, linear_above=4.0),
@@ -197,7 +198,7 @@ def get_activation(name: str | Activation) -> Activation:
 
   Args:
     name: ``relu``, ``leakyrelu`` (slope 0.1), ``elu``, ``gelu`` (exact),
-      ``silu``, ``softplus``, ``identity``, ``jsrelu``
+      ``silu``, ``softplus``, ``tanh``, ``identity``, ``jsrelu``
       (:func:`j_squared_relu`), ``jsrelu_linear`` (the same, linear above 4),
       ``s_relu``, ``s_jsrelu`` (:func:`shifted_s` of them), or a function, which
       is returned.

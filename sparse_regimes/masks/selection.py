@@ -145,7 +145,8 @@ def sparse_activation(
     keep_ratio: real scalar, Python or traced; at 1 or more the result is the
       dense activation, bit for bit.
     activation: ``relu``, ``leakyrelu`` (slope 0.1), ``elu``, ``gelu`` (exact),
-      ``silu``, ``softplus``, ``identity``, ``jsrelu``, ``jsrelu_linear``,
+      ``silu``, ``softplus``, ``tanh``, ``identity``, ``jsrelu``,
+      ``jsrelu_linear``,
       ``s_relu``, ``s_jsrelu``, or a pointwise function.
     scope: ``global`` (per example) or ``channel`` (per position, last axis).
     score: rank by ``value`` or ``magnitude``; what is kept is always the

@@ -147,9 +147,12 @@ def make_optimizer(
         f"train.accumulate must be 1 where optimizer.{field} is on, got"
         f" {accumulate}"
       )
+  # An optimizer counts its updates, a schedule steps.
   if accumulate > 1:
-    # An optimizer counts its updates, a schedule steps.
     schedule = _every(schedule, accumulate)
+  updates = getattr(task_class(config.task.name), "updates_per_step", None)
+  if updates is not None:
+    schedule = _several(schedule, updates(config))
   rate = 1.0 if cfg.restart_at_resets else schedule
   with section_of("optimizer"):
     in_range("clip_norm", cfg.clip_norm, 0)
@@ -198,6 +201,11 @@ def make_optimizer(
 def _every(schedule: optax.Schedule, steps: int) -> optax.Schedule:
   """By update what ``schedule`` is by step."""
   return lambda count: schedule(count * steps)
+
+
+def _several(schedule: optax.Schedule, updates: int) -> optax.Schedule:
+  """By update, of which a step has several, what ``schedule`` is by step."""
+  return lambda count: schedule(count // updates)
 
 
 class Parts(NamedTuple):

@@ -16,6 +16,7 @@ from sparse_regimes.errors import (
   one_of,
   section_of,
 )
+from sparse_regimes.models.actor_critic import ActorCritic
 from sparse_regimes.models.residual_mlp import ResidualMLP
 from sparse_regimes.models.transformer import Transformer
 from sparse_regimes.models.vision_transformer import VisionTransformer
@@ -31,6 +32,7 @@ CONTROLLERS: dict[str, Callable[..., Controller]] = {
   "strategy2": controllers.strategy2,
 }
 MODELS: dict[str, Callable[..., nn.Module]] = {
+  "actor_critic": ActorCritic,
   "residual_mlp": ResidualMLP,
   "transformer": Transformer,
   "vision_transformer": VisionTransformer,
@@ -46,7 +48,7 @@ NAMED: dict[str, dict[str, Callable[..., Any]]] = {
 _NOT_FIELDS = {
   "model": (
     # What the task decides.
-    *("num_classes", "vocabulary", "context"),
+    *("num_classes", "vocabulary", "context", "num_actions"),
     *("implementation", "budget_scope", "parent", "name"),
   ),
   "controller": ("higher_is_better",),

@@ -3,7 +3,20 @@
 from sparse_regimes.tasks.base import Task, gather, length
 from sparse_regimes.tasks.classification import Classification
 from sparse_regimes.tasks.language import Language
+from sparse_regimes.tasks.reinforcement import Reinforcement
 
-TASKS = {"classification": Classification, "language": Language}
+TASKS = {
+  "classification": Classification,
+  "language": Language,
+  "reinforcement": Reinforcement,
+}
 
-__all__ = ["TASKS", "Classification", "Language", "Task", "gather", "length"]
+__all__ = [
+  "TASKS",
+  "Classification",
+  "Language",
+  "Reinforcement",
+  "Task",
+  "gather",
+  "length",
+]

@@ -27,7 +27,8 @@ class Task(Protocol):
   say more than the evaluation does, and ``measure``, for ``--mode=measure``;
   :class:`sparse_regimes.tasks.Classification` has both. And an attribute
   ``rate``, in what a pace is told to people and how many of it an example has:
-  ``("tokens", 64)``.
+  ``("tokens", 64)``; and a static method ``updates_per_step(config)``, where
+  its step calls the optimizer several times.
 
   Attributes:
     unit: what a batch is made of, for people: ``images``.

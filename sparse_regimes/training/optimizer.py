@@ -9,7 +9,7 @@ import optax
 
 from sparse_regimes.errors import in_range, one_of
 
-SCHEDULES = ("cosine", "multistep", "constant")
+SCHEDULES = ("cosine", "linear", "multistep", "constant")
 
 
 def learning_rate_schedule(
@@ -29,15 +29,16 @@ def learning_rate_schedule(
 
   .. math::
      \text{cosine}:\ \eta_t = \tfrac{1}{2} \eta_0 (1 + \cos(\pi t / T)) \quad
+     \text{linear}:\ \eta_0 (1 - t / T) \quad
      \text{multistep}:\ \eta_t = \eta_0 f^{|\{m : m \le t\}|} \quad
      \text{constant}:\ \eta_0
 
   Args:
-    schedule: ``cosine``, ``multistep`` or ``constant``.
+    schedule: ``cosine``, ``linear``, ``multistep`` or ``constant``.
     learning_rate: :math:`\eta_0`, at least 0.
     epochs: T, at least 1.
     steps_per_epoch: at least 1.
-    per_step: cosine moves at every step instead of once an epoch.
+    per_step: cosine and linear move at every step instead of once an epoch.
     milestones: the epochs m at which ``multistep`` decays.
     decay_factor: f, in ``[0, 1]``.
 
@@ -68,6 +69,8 @@ def learning_rate_schedule(
       epoch += (step % steps_per_epoch).astype(jnp.float32) / steps_per_epoch
     if schedule == "cosine":
       return learning_rate * 0.5 * (1 + jnp.cos(jnp.pi * epoch / epochs))
+    if schedule == "linear":
+      return learning_rate * (1 - epoch / epochs)
     if schedule == "multistep":
       num_decays = jnp.sum(epoch >= jnp.array(milestones, jnp.float32))
       return learning_rate * decay_factor ** num_decays.astype(jnp.float32)

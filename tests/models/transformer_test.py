@@ -115,7 +115,7 @@ def test_the_gathered_product_reads_what_is_not_zero():
     ({"width": 12, "heads": 4, "positions": "rotary"}, "an even width"),
     ({"positions": "none"}, "positions must be one of learned, rotary"),
     ({"norm": "batch"}, "norm must be one of layer, rms"),
-    ({"activation": "tanh"}, "activation must be one of"),
+    ({"activation": "sine"}, "activation must be one of"),
     ({"dropout": 1.0}, "dropout must be"),
   ],
 )

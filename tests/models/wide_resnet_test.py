@@ -170,7 +170,7 @@ def test_one_trace_serves_twenty_ratios():
     ({"depth": 4}, "depth must be"),
     ({"widen": 0}, r"widen must be in \[1, 1024\], got 0"),
     ({"norm": "group"}, "norm must be one of rms, ln, bn, none, got 'group'"),
-    ({"activation": "tanh"}, "activation must be one of relu, leakyrelu"),
+    ({"activation": "sine"}, "activation must be one of relu, leakyrelu"),
     ({"scope": "row"}, "scope must be one of global, channel, got 'row'"),
     ({"score": "rank"}, "score must be one of value, magnitude"),
     ({"dropout": 1.0}, r"dropout must be in \[0, 1\), got 1.0"),

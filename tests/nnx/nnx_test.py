@@ -168,7 +168,7 @@ def test_jit_remat_scan_and_optimizer_take_it():
 @pytest.mark.parametrize(
   ("arguments", "message"),
   [
-    ({"activation": "tanh"}, "relu, leakyrelu"),
+    ({"activation": "sine"}, "relu, leakyrelu"),
     ({"scope": "row"}, "scope must be one of global, channel"),
     ({"score": "rank"}, "score must be one of value, magnitude"),
     ({"implementation": "a"}, "implementation must be one of"),

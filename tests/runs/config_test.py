@@ -66,7 +66,7 @@ def test_shipped_configs_go_by_name():
   ("override", "message"),
   [
     ("model.norm=group", "model.norm must be one of rms, ln, bn, none, got"),
-    ("model.activation=tanh", "model.activation must be one of relu, leakyrel"),
+    ("model.activation=sine", "model.activation must be one of relu, leakyrel"),
     ("model.scope=row", "model.scope must be one of global, channel, got"),
     ("model.score=rank", "model.score must be one of value, magnitude, got"),
     ("model.name=vit", "model.name must be one of residual_mlp, vision_t"),

@@ -38,7 +38,7 @@ _UNUSED = {
 
 
 class Language:
-  """Text, of which the next token is learned; a :class:`Task`.
+  """Text, of which the next token is learned.
 
   An epoch's examples are parts of the text, one behind the other, each with a
   context more at its end. In each step the window that is learned begins at a
