@@ -5,10 +5,10 @@ Usage:
 
 The sizes are PureJaxRL's: 4 environments, rollouts of 128 steps, 4 epochs of 4
 minibatches, two networks of 64 and 64. A call is 16 iterations in one compiled
-program. In turns: our step dense, at a keep ratio of 0.5, and a plain loop after
-PureJaxRL's ``ppo.py``: rollout, advantages and updates of the same sizes, with
-neither masks, nor a controller, nor a look at whether numbers are finite. Writes
-``results/bench_reinforcement-PLATFORM.json``.
+program. In turns: our step dense, at a keep ratio of 0.5, and a plain loop
+after PureJaxRL's ``ppo.py``: rollout, advantages and updates of the same sizes,
+with neither masks, nor a controller, nor a look at whether numbers are finite.
+Writes ``results/bench_reinforcement-PLATFORM.json``.
 """
 
 import argparse
