@@ -2,8 +2,8 @@
 
 Claim:    a convolution learns to play; the anchor for budgets.
 Command:  python -m sparse_regimes.main --config=configs/ppo_breakout_dense.py
-Cost:     see docs/reinforcement.md.
-Expected: see docs/reinforcement.md.
+Cost:     9 minutes on a CPU core of its own.
+Expected: a return of 28.1 after 1.97 million steps.
 Source:   hyper-parameters of PureJaxRL for MinAtar (Lu et al., 2022), the
           network of MinAtar (arXiv 1903.03176).
 """

@@ -2,8 +2,8 @@
 
 Claim:    budgets fall while a network learns to play.
 Command:  sparse-regimes train --config=configs/ppo_breakout_strategy1.py
-Cost:     see docs/reinforcement.md.
-Expected: see docs/reinforcement.md.
+Cost:     about half an hour on a CPU core of its own.
+Expected: not run to the end yet.
 """
 
 import ppo_breakout_dense

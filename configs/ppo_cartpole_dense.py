@@ -3,8 +3,8 @@
 Claim:    with PureJaxRL's hyper-parameters the pole stands for all 500 steps
           within 500,000 steps of the environments.
 Command:  python -m sparse_regimes.main --config=configs/ppo_cartpole_dense.py
-Cost:     see docs/reinforcement.md.
-Expected: see docs/reinforcement.md.
+Cost:     a minute on two CPU cores.
+Expected: a return of 500, as much as there is.
 Source:   hyper-parameters of PureJaxRL's ppo.py (Lu et al., 2022).
 """
 

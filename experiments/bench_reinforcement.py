@@ -61,6 +61,7 @@ class Plain(nn.Module):
 
   @nn.compact
   def __call__(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """What to do, and what it is worth."""
     outputs = []
     for features, scale in ((2, 0.01), (1, 1.0)):
       h = x

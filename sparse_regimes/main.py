@@ -125,12 +125,14 @@ def main(argv: Sequence[str] | None = None) -> int:
   generating = parser.add_argument_group(
     "generate", "text of a language model, at each of the --keep_ratios"
   )
-  generating.add_argument("--prompt", default="\\n", help="what it begins with")
+  generating.add_argument(
+    "--prompt", help="what it begins with, by default a new line"
+  )
   generating.add_argument("--num_tokens", type=int, default=300)
   generating.add_argument(
     "--temperature", type=float, default=0.8, help="0: the likeliest"
   )
-  generating.add_argument("--seed", type=int, default=0, help="of the draws")
+  generating.add_argument("--draw_seed", type=int, default=0)
   generating.add_argument(
     "--gather", action="store_true", help="read weights of what is kept alone"
   )
@@ -207,7 +209,7 @@ def _run(args: argparse.Namespace, overrides: Sequence[str]) -> None:
       prompt=args.prompt,
       num_tokens=args.num_tokens,
       temperature=args.temperature,
-      seed=args.seed,
+      seed=args.draw_seed,
       gather=args.gather,
     )
     return
@@ -283,7 +285,8 @@ def leave() -> NoReturn:
   """Runs the command line and ends the process."""
   # A file shows each line when it is written, as a terminal does.
   if isinstance(sys.stdout, io.TextIOWrapper):
-    sys.stdout.reconfigure(line_buffering=True)
+    # What it has no sign for is told by another one.
+    sys.stdout.reconfigure(line_buffering=True, errors="replace")
   code = main()
   try:
     sys.stdout.flush()

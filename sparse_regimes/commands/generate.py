@@ -21,7 +21,7 @@ def generate_text(
   keep_ratios: Sequence[float | tuple[float, ...]],
   which: str,
   *,
-  prompt: str = "\n",
+  prompt: str | None = None,
   num_tokens: int = 300,
   temperature: float = 0.8,
   seed: int = 0,
@@ -35,7 +35,8 @@ def generate_text(
     overrides: of its config.
     keep_ratios: each in ``[0, 1]``, or one for each site.
     which: ``best`` or ``last`` checkpoint.
-    prompt: what the text begins with; in it ``\n`` is a line's end.
+    prompt: what the text begins with, by default a line's end, or else the
+      first character of the vocabulary; in it ``\n`` is a line's end.
     num_tokens: to make.
     temperature: 0 takes the likeliest token; 1 draws as the network says.
     seed: of the draws.
@@ -51,7 +52,7 @@ def generate_text(
   try:
     in_range("--num_tokens", num_tokens, 1, 10**7)
     in_range("--temperature", temperature, 0)
-    in_range("--seed", seed, 0, 2**32 - 1)
+    in_range("--draw_seed", seed, 0, 2**32 - 1)
   except ValueError as error:
     raise InputError(str(error)) from error
   config = load_config(workdir, which, overrides)
@@ -65,6 +66,8 @@ def generate_text(
   assert isinstance(task, Language)
   model = run.parts.model
   vocabulary = task.text.vocabulary
+  if prompt is None:
+    prompt = "\n" if not vocabulary or "\n" in vocabulary else vocabulary[0]
   prompt = prompt.replace("\\n", "\n")
   try:
     tokens = encode(prompt, vocabulary)

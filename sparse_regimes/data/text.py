@@ -10,7 +10,12 @@ import numpy as np
 
 from sparse_regimes.data import text_sets
 from sparse_regimes.data.streaming import is_streamed
-from sparse_regimes.errors import InputError, did_you_mean, one_of
+from sparse_regimes.errors import (
+  InputError,
+  did_you_mean,
+  one_line,
+  one_of,
+)
 from sparse_regimes.files import expanded
 
 DESCRIBED = {
@@ -29,11 +34,12 @@ class Text(NamedTuple):
   """Tokens, and what they stand for.
 
   Attributes:
-    train: uint8 or uint16 ``[n]``; of a long text it lies on disk.
+    train: uint8 or int32 ``[n]``; of a long text it lies on disk.
     test: likewise.
     vocabulary: the characters by their number; empty where tokens are bytes.
     bytes_per_token: of the test text, in UTF-8.
     source: where it comes from, for people.
+    on_disk: whether its bytes are read as they are wanted.
   """
 
   train: Any
@@ -41,6 +47,7 @@ class Text(NamedTuple):
   vocabulary: str
   bytes_per_token: float
   source: str
+  on_disk: bool = False
 
   @property
   def num_tokens(self) -> int:
@@ -102,14 +109,17 @@ def load(
       source = "the package" if kind == "shakespeare" else str(files[0].parent)
       end = _whole_character(whole, math.floor(len(whole) * (1 - HELD_OUT)))
       if on_disk:
-        return Text(whole.part(0, end), whole.part(end), "", 1.0, source)
-      every = whole[np.arange(len(whole))].tobytes()
+        parts = whole.part(0, end), whole.part(end)
+        return Text(*parts, "", 1.0, source, on_disk=True)
+      every = b"".join(file.read_bytes() for file in files)
       train, test = every[:end], every[end:]
+    return _tokens(train, test, level, vocabulary, source)
   except InputError:
     raise
-  except (OSError, ValueError) as error:
-    raise InputError(f"data.name {name}: {error}") from error
-  return _tokens(train, test, level, vocabulary, source)
+  # Files of others, in a library of others: any exception may come.
+  except Exception as error:
+    said = str(error) if type(error) is ValueError else one_line(error)
+    raise InputError(f"data.name {name}: {said}") from error
 
 
 def encode(text: str, vocabulary: str) -> np.ndarray:
@@ -156,10 +166,10 @@ class Windows:
   Args:
     tokens: the text.
     length: of a window.
-    stride: from the beginning of one to that of the next.
+    starts: where each begins, int ``[n]``.
 
   Example:
-    >>> windows = Windows(np.arange(10), length=4, stride=3)
+    >>> windows = Windows(np.arange(10), length=4, starts=np.array([0, 3, 6]))
     >>> windows.shape, windows[np.array([0, 2])]
     ((3, 4), array([[0, 1, 2, 3],
            [6, 7, 8, 9]]))
@@ -167,26 +177,31 @@ class Windows:
 
   ndim = 2
 
-  def __init__(self, tokens: Any, length: int, stride: int):
-    self._tokens, self._stride = tokens, stride
+  def __init__(self, tokens: Any, length: int, starts: np.ndarray):
+    self._tokens, self._starts = tokens, starts
     self.dtype = tokens.dtype
-    self.shape = (max(0, (len(tokens) - length) // stride + 1), length)
+    self.shape = (len(starts), length)
 
   def __len__(self) -> int:
     return self.shape[0]
 
   def first(self, number: int) -> "Windows":
-    """The first of them."""
-    fewer = Windows(self._tokens, self.shape[1], self._stride)
-    fewer.shape = (number, self.shape[1])
-    return fewer
+    """The first of them, or all."""
+    return Windows(self._tokens, self.shape[1], self._starts[:number])
 
   def __getitem__(self, index: Any) -> Any:
     """Those of a slice or of an array of indices, in memory."""
-    if isinstance(index, slice):
-      index = np.arange(*index.indices(len(self)))
-    places = np.asarray(index)[..., None] * self._stride
-    return self._tokens[places + np.arange(self.shape[1])]
+    starts, length = self._starts[index], self.shape[1]
+    if isinstance(self._tokens, np.ndarray):
+      whole = np.lib.stride_tricks.sliding_window_view(self._tokens, length)
+      return whole[starts]
+    return self._tokens[np.asarray(starts)[..., None] + np.arange(length)]
+
+
+def one_after_another(tokens: Any, length: int, stride: int) -> Windows:
+  """As many windows as there are, ``stride`` from each to the next."""
+  number = max(0, (len(tokens) - length) // stride + 1)
+  return Windows(tokens, length, stride * np.arange(number))
 
 
 class _Joined:
@@ -198,14 +213,16 @@ class _Joined:
     self._files = files
     self._ends = np.cumsum([len(file) for file in files])
     self._start = start
-    self.shape = ((end if end >= 0 else int(self._ends[-1])) - start,)
+    self._end = end if end >= 0 else int(self._ends[-1])
+    self.shape = (self._end - start,)
 
   def __len__(self) -> int:
     return self.shape[0]
 
   def part(self, start: int, end: int = -1) -> "_Joined":
-    """From one place to another."""
-    return _Joined(self._files, start, end)
+    """From one place of it to another."""
+    last = self._end if end < 0 else self._start + end
+    return _Joined(self._files, self._start + start, last)
 
   def __getitem__(self, places: np.ndarray) -> np.ndarray:
     places = np.asarray(places) + self._start
@@ -219,7 +236,8 @@ class _Joined:
 
 def _files(path: Path) -> list[Path]:
   if path.is_dir():
-    files = sorted(f for f in path.rglob("*.txt") if f.stat().st_size)
+    found = (f for f in path.rglob("*.txt") if f.is_file())
+    files = sorted(f for f in found if f.stat().st_size)
     if not files:
       raise ValueError(f"{path} has no *.txt with anything in it")
     return files
@@ -277,4 +295,12 @@ def _numbers(text: str, vocabulary: str) -> np.ndarray:
   codes = np.frombuffer(text.encode("utf-32-le"), np.uint32)
   # A vocabulary is sorted.
   known = np.frombuffer(vocabulary.encode("utf-32-le"), np.uint32)
-  return np.searchsorted(known, codes)
+  numbers = np.searchsorted(known, codes)
+  strange = known[np.minimum(numbers, len(known) - 1)] != codes
+  if np.any(strange):
+    place = int(np.argmax(strange))
+    raise ValueError(
+      f"{text[place]!r} (character {place + 1}) is not among the"
+      f" {len(vocabulary)} that the run knows"
+    )
+  return numbers

@@ -53,11 +53,14 @@ def gathered_product(
     def add(i: jax.Array, y: jax.Array) -> jax.Array:
       for j in range(step):
         place = i * step + j
-        y += values[place] * kernel[index[place]]
+        row = kernel[index[place]].astype(jnp.float32)
+        y += values[place].astype(jnp.float32) * row
       return y
 
-    zeros = jnp.zeros(kernel.shape[1:], kernel.dtype)
-    return lax.fori_loop(0, (count + step - 1) // step, add, zeros)
+    # Summed in float32, as a product of shorter floats is.
+    zeros = jnp.zeros(kernel.shape[1:], jnp.float32)
+    total = lax.fori_loop(0, (count + step - 1) // step, add, zeros)
+    return total.astype(kernel.dtype)
 
   def gathered() -> jax.Array:
     rows = kernel.at[index].get(mode="fill", fill_value=0)

@@ -93,7 +93,7 @@ def sparsify(
      s = x \text{ or } |x|
 
   The gradient passes through the kept entries only. At a ratio of 1 or more
-  the result is ``x``, bit for bit, and no selection work runs.
+  the result is ``x``, bit for bit; except on GPUs no selection work runs.
 
   Args:
     x: real ``[b, ...]``, or ``[d]`` for one example. With scope ``channel`` the
@@ -237,7 +237,6 @@ def _sparse_relu_and_mask(
   return jnp.where(mask, y, jnp.zeros((), y.dtype)), mask
 
 
-@functools.partial(jax.custom_jvp, nondiff_argnums=(2, 3))
 def _written_by_kernel(
   x: jax.Array,
   keep_ratio: jax.Array,
@@ -245,38 +244,44 @@ def _written_by_kernel(
   break_zero_ties: bool,
 ) -> jax.Array:
   """What is kept of x, for platforms whose kernel writes it itself."""
-  kept, *_ = _kept_and_ends(x, keep_ratio, axes, break_zero_ties)
-  return kept
+  return _kept_and_ends(x, keep_ratio, axes, break_zero_ties)[0]
 
 
-@_written_by_kernel.defjvp
-def _written_by_kernel_jvp(axes, break_zero_ties, primals, tangents):
-  x, keep_ratio = primals
-  kept, threshold, last = _kept_and_ends(x, keep_ratio, axes, break_zero_ties)
-  # Two numbers a row are all that the backward pass needs beside x.
-  at_end = tuple(range(x.ndim - len(axes), x.ndim))
-  moved = jnp.moveaxis(x, axes, at_end)
-  mask = jnp.moveaxis(
-    pallas_gpu.mask_up_to(moved, threshold, last), at_end, axes
-  )
-  return kept, jnp.where(mask, tangents[0], jnp.zeros((), x.dtype))
-
-
+@functools.partial(jax.custom_jvp, nondiff_argnums=(2, 3))
 def _kept_and_ends(
   x: jax.Array,
   keep_ratio: jax.Array,
   axes: tuple[int, ...],
   break_zero_ties: bool,
 ) -> tuple[jax.Array, ...]:
+  """What is kept, and the ends as bits of floats, whose derivatives are zero.
+
+  Integers would want tangents of a type that shard_map cannot tell of.
+  """
   if x.size == 0:
     lead = tuple(n for a, n in enumerate(x.shape) if a not in axes)
-    ends = jnp.zeros(lead, jnp.int32)
+    ends = jnp.zeros(lead, jnp.float32)
     return x, ends, ends
   search = pallas_gpu.pallas_gpu_kept
   if not break_zero_ties:
     search = pallas_gpu.pallas_gpu_kept_but_for_zeros
-  kept = num_kept(_size(x, axes), keep_ratio)
-  return search_rows(search, x, kept, axes=axes, num_ends=2)
+  count = num_kept(_size(x, axes), keep_ratio)
+  kept, *ends = search_rows(search, x, count, axes=axes, num_ends=2)
+  return kept, *(lax.bitcast_convert_type(end, jnp.float32) for end in ends)
+
+
+@_kept_and_ends.defjvp
+def _kept_and_ends_jvp(axes, break_zero_ties, primals, tangents):
+  x, keep_ratio = primals
+  # By itself again, so that it has a second derivative, too.
+  kept, *ends = _kept_and_ends(x, keep_ratio, axes, break_zero_ties)
+  # Two numbers a row are all that the backward pass needs beside x.
+  at_end = tuple(range(x.ndim - len(axes), x.ndim))
+  bits = (lax.bitcast_convert_type(end, jnp.int32) for end in ends)
+  mask = pallas_gpu.mask_up_to(jnp.moveaxis(x, axes, at_end), *bits)
+  mask = jnp.moveaxis(mask, at_end, axes)
+  moved = jnp.where(mask, tangents[0], jnp.zeros((), x.dtype))
+  return (kept, *ends), (moved, *map(jnp.zeros_like, ends))
 
 
 @functools.partial(

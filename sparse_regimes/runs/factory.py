@@ -296,7 +296,13 @@ def multiply_adds(model: nn.Module, inputs: jax.ShapeDtypeStruct) -> Arithmetic:
   """
   with section_of("model"):
     if hasattr(model, "multiply_adds"):
-      return model.multiply_adds(*inputs.shape[1:3])
+      try:
+        return model.multiply_adds(*inputs.shape[1:3])
+      except TypeError as error:
+        raise ValueError(
+          f"name: {type(model).__name__} cannot take the task's inputs"
+          f" {[*inputs.shape[1:]]}"
+        ) from error
     return _traced_arithmetic(model, inputs)
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 from etils import epath
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
@@ -104,8 +105,11 @@ class OpenRun:
 
 
 def _is_streamed(task: Task, config: ConfigDict) -> bool:
-  examples = task.train_examples.values()
-  return any(is_streamed(config.data.stream, array) for array in examples)
+  stream = config.data.stream
+  return any(
+    not isinstance(array, np.ndarray) or is_streamed(stream, array)
+    for array in task.train_examples.values()
+  )
 
 
 class Programs(NamedTuple):

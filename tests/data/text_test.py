@@ -40,7 +40,9 @@ def test_on_disk_it_is_the_same(tmp_path):
   here = text.load(name, level="byte", stream="never")
   there = text.load(name, level="byte", stream="always")
   for memory, disk in zip(here[:2], there[:2], strict=True):
-    windows = [text.Windows(tokens, 9, 4) for tokens in (memory, disk)]
+    windows = [
+      text.one_after_another(tokens, 9, 4) for tokens in (memory, disk)
+    ]
     assert windows[0].shape == windows[1].shape
     np.testing.assert_array_equal(windows[0][:], windows[1][:])
     index = np.array([3, 0, len(windows[0]) - 1])

@@ -183,6 +183,41 @@ def test_around_the_kernel_all_is_as_in_xla(
   jax.tree.map(np.testing.assert_array_equal, got, expected)
 
 
+@pytest.mark.parametrize("activation", ["relu", "gelu"])
+def test_second_derivatives_are_those_of_the_search_in_xla(
+  monkeypatch, activation
+):
+  x = jax.random.normal(jax.random.key(0), (2, 300))
+
+  def loss(x):
+    y = sparse_activation(x, 0.3, activation=activation)
+    return jnp.sum(jnp.sin(y) ** 2)
+
+  def products():
+    gradient = jax.grad(loss)
+    forward = jax.jvp(gradient, (x,), (jnp.cos(x),))[1]
+    return forward, jax.grad(lambda x: jnp.sum(gradient(x) ** 2))(x)
+
+  expected = products()
+  monkeypatch.setattr(pallas_gpu, "device", lambda: ("gpu", "9.0"))
+  for got, wanted in zip(products(), expected, strict=True):
+    np.testing.assert_allclose(got, wanted, atol=1e-6)
+
+
+def test_it_can_be_traced_where_integers_are_of_64_bits():
+  shapes = (
+    jax.ShapeDtypeStruct((4, 70_000), jnp.float32),
+    jax.ShapeDtypeStruct((4,), jnp.int32),
+  )
+  with jax.enable_x64(True):
+    kernel = functools.partial(pallas_gpu.kernel_kept, break_zero_ties=True)
+    kept, *ends = jax.eval_shape(kernel, *shapes)
+  assert (kept.dtype, ends[0].dtype, ends[1].dtype) == (
+    "float32",
+    *["int32"] * 2,
+  )
+
+
 @pytest.mark.parametrize("size", [65_536, 32_768, 16_384])
 def test_every_row_of_the_paper_s_network_fits(size):
   for dtype in (jnp.bfloat16, jnp.float32):

@@ -107,6 +107,18 @@ def test_the_gathered_product_reads_what_is_not_zero():
   np.testing.assert_allclose(got, x @ kernel, atol=1e-5)
 
 
+def test_short_floats_are_summed_in_long_ones():
+  rng = np.random.default_rng(0)
+  x, kernel = (
+    jnp.asarray(rng.random(shape), jnp.bfloat16)
+    for shape in ((4096,), (4096, 3))
+  )
+  exact = np.asarray(x, np.float32) @ np.asarray(kernel, np.float32)
+  got = gathered_product(x, kernel, 4096)
+  assert got.dtype == jnp.bfloat16
+  np.testing.assert_allclose(np.asarray(got, np.float32), exact, rtol=0.005)
+
+
 @pytest.mark.parametrize(
   ("fields", "message"),
   [

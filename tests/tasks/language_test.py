@@ -104,12 +104,12 @@ def test_what_is_drawn_depends_on_the_seed_alone(trained_text, capsys):
       assert not main([*command, "--prompt=a", "--num_tokens=30", *arguments])
     return capsys.readouterr().out
 
-  first = told("--seed=3")
-  assert told("--seed=3") == first
-  assert told("--seed=4") != first
+  first = told("--draw_seed=3")
+  assert told("--draw_seed=3") == first
+  assert told("--draw_seed=4") != first
   # Gathered it is the same but for the last bits, which here decide nothing.
-  assert told("--seed=3", "--gather") == first
-  assert told("--temperature=0", "--seed=1") == told("--temperature=0")
+  assert told("--draw_seed=3", "--gather") == first
+  assert told("--temperature=0", "--draw_seed=1") == told("--temperature=0")
 
 
 @pytest.mark.run
@@ -145,6 +145,7 @@ def test_what_cannot_be_gone_on_with_is_a_line(
     ("train.batch_size=500", "train.batch_size must be at most the 80 windows"),
     ("model.scope=global", "scope must be channel"),
     ("model.name=wide_resnet", "model"),
+    ("model.name=residual_mlp", "ResidualMLP cannot take the task's inputs"),
     ("data.num_validation=900", "at most the 0 windows of"),
   ],
 )
@@ -167,23 +168,28 @@ def test_windows_are_from_all_over_the_text():
   _, task = made()
   tokens = np.asarray(task.text.train)
   rows = np.asarray(task.train_examples["tokens"])
-  stride = rows.shape[1] - 16
   assert len(rows) == 80
-  assert 80 * stride <= len(tokens) - 16 < 81 * stride + 80
-  np.testing.assert_array_equal(rows[5], tokens[5 * stride :][: stride + 16])
+  starts = np.arange(80) * (len(tokens) - 16) // 80
+  for row, start in zip(rows, starts, strict=True):
+    np.testing.assert_array_equal(row, tokens[start : start + len(row)])
+  # The last window of the text is among those that may be drawn.
+  np.testing.assert_array_equal(rows[-1][-17:], tokens[-17:])
   _, whole = made("data.num_train=0")
-  assert whole.num_train == (len(tokens) - 32) // 16 + 1
+  assert whole.num_train == (len(tokens) - 16) // 16
 
 
 def test_held_out_windows_are_the_last_and_are_not_trained():
   _, task = made("data.num_validation=10")
   tokens = np.asarray(task.text.train)
   rows = np.asarray(task.train_examples["tokens"])
-  stride = rows.shape[1] - 16
-  end = 79 * stride + rows.shape[1]
   held_out = np.asarray(task.evaluation_sets["validation"]["tokens"])
   assert held_out.shape == (10, 17)
-  assert end <= len(tokens) - 10 * 16
+  np.testing.assert_array_equal(held_out[-1], tokens[-17:])
+  begin = len(tokens) - 161
+  np.testing.assert_array_equal(held_out[0], tokens[begin : begin + 17])
+  np.testing.assert_array_equal(rows[-1], tokens[begin - rows.shape[1] : begin])
+  seen = np.asarray(task.evaluation_sets["train"]["tokens"])
+  np.testing.assert_array_equal(seen[0], tokens[:17])
 
 
 def test_the_vocabulary_belongs_to_the_run():
@@ -193,6 +199,24 @@ def test_the_vocabulary_belongs_to_the_run():
   assert again.digest == task.digest
   parts = factory.make_parts(config, steps_per_epoch=1, **task.arguments)
   assert parts.model.vocabulary == len(task.text.vocabulary)
+
+
+@pytest.mark.run
+def test_a_vocabulary_is_not_used_for_another_text(
+  trained_text, tmp_path, capsys
+):
+  other = tmp_path / "other.txt"
+  other.write_text("może. " * 90)
+  with jax.numpy_dtype_promotion("standard"):
+    code = main(
+      [
+        *("eval", f"--workdir={trained_text}"),
+        f"--config.data.name=text:{other}",
+      ]
+    )
+  assert code == 2
+  (line,) = capsys.readouterr().err.splitlines()
+  assert "'ż' (character 3) is not among the" in line
 
 
 @pytest.mark.slow

@@ -3,12 +3,12 @@
 As XLA programs the passes of a search are a loop whose condition is copied to
 the host before every pass. Here a block of threads reads its row once, keeps
 its ordered bits in shared memory, bisects them there in a loop of a fixed
-number of passes, and writes two numbers. The mask itself is elementwise, and
-XLA fuses it with its neighbours, as on TPU.
+number of passes, and writes two numbers and, where it is asked to, the row with
+zeros for what is not kept.
 
 Rows that do not fit in shared memory are searched in two digits of 16 bits: the
 upper ones of all entries, then the lower ones of those that have the upper
-digit in which the budget ends. That reads the row twice.
+digit in which the budget ends. That reads the row three times.
 """
 
 import functools
@@ -291,7 +291,7 @@ def _kernel(
       some = digits[pl.ds(i * chunk, chunk), :].astype(jnp.int32)
       return total + is_marked(some, i).astype(jnp.int32)
 
-    return jnp.sum(lax.fori_loop(0, lines // chunk, add, zeros))
+    return jnp.sum(_loop(lines // chunk, add, zeros), dtype=jnp.int32)
 
   def store(digit_of):
     """Reads the row, and keeps a digit of every entry."""
@@ -302,7 +302,7 @@ def _kernel(
       digits[where, :] = digit.astype(digits.dtype)
       return _
 
-    lax.fori_loop(0, lines // chunk, put, None)
+    _loop(lines // chunk, put, None)
     plgpu.commit_smem()
 
   def bisect(wanted):
@@ -313,7 +313,7 @@ def _kernel(
       above = count(lambda digit, _: digit >= higher)
       return jnp.where(above >= wanted, higher, threshold)
 
-    return lax.fori_loop(0, digit_bits, refine, jnp.int32(lowest))
+    return _loop(digit_bits, refine, jnp.int32(lowest))
 
   is_whole = num_bits == digit_bits
   if is_whole:
@@ -348,7 +348,7 @@ def _kernel(
     return _keys(rows[number, where, :]) == threshold
 
   def total(marked):
-    return jnp.sum(marked.astype(jnp.int32))
+    return jnp.sum(marked, dtype=jnp.int32)
 
   def where_ties_end():
     """Among equals the first count: the chunk they end in, then the index."""
@@ -361,9 +361,7 @@ def _kernel(
       return reached, number, jnp.where(is_here, counted, before)
 
     none = jnp.int32(0)
-    _, number, before = lax.fori_loop(
-      0, lines // chunk, add, (none, none, none)
-    )
+    _, number, before = _loop(lines // chunk, add, (none, none, none))
     tied = is_tied(number)
 
     def narrow(i, last):
@@ -371,7 +369,7 @@ def _kernel(
       reached = before + total(tied & (index <= fewer))
       return jnp.where(reached >= num_tied, fewer, last)
 
-    last = lax.fori_loop(0, chunk_bits, narrow, jnp.int32(2**chunk_bits - 1))
+    last = _loop(chunk_bits, narrow, jnp.int32(2**chunk_bits - 1))
     return number * (chunk * _LINE) + last
 
   straddled = count(lambda digit, _: digit == lower) != num_tied
@@ -397,7 +395,12 @@ def _kernel(
 
   if kept_out:
     zero = as_read(jnp.zeros(shape, rows.dtype), num_bits)
-    lax.fori_loop(0, lines // chunk, write, None)
+    _loop(lines // chunk, write, None)
+
+
+def _loop(number: int, body: Any, start: Any) -> Any:
+  """As ``lax.fori_loop`` from 0 on, in int32 whatever JAX counts in."""
+  return lax.fori_loop(jnp.int32(0), jnp.int32(number), body, start)
 
 
 def shared_bytes(size: int, dtype: jnp.dtype) -> int:

@@ -64,9 +64,11 @@ def generate(
     width = model.hidden_width
     most = int(num_kept(width, float(np.max(keep_ratio))))
     rows = padded(most, width)
-  fill = _filler(model, rows, temperature == 0)
+  # Of float32, in which 1e-50 is 0.
+  is_greedy = np.float32(temperature) == 0
+  fill = _filler(model, rows, bool(is_greedy))
   seen = np.asarray(prompt, np.int32)
-  heat = jnp.float32(temperature or 1.0)
+  heat = jnp.float32(1.0 if is_greedy else temperature)
   ratio = jnp.asarray(keep_ratio, jnp.float32)
   while num_tokens > 0:
     if len(seen) == context:

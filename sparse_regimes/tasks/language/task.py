@@ -15,7 +15,6 @@ from jax import lax
 from sparse_regimes.analysis.budget_sweep import make_sweep_step, sweep
 from sparse_regimes.controllers import Controller
 from sparse_regimes.data import text as texts
-from sparse_regimes.data.streaming import is_streamed
 from sparse_regimes.errors import InputError, in_range, one_of, section_of
 from sparse_regimes.tasks.base import Examples, gather
 from sparse_regimes.training.classification import classification_loss
@@ -26,7 +25,6 @@ from sparse_regimes.training.step import TrainStep, make_step
 _LOOKED_AT = 1 << 20
 # Fields of other tasks, at what they are where nobody sets them.
 _UNUSED = {
-  "data.num_test": 0,
   "data.image_size": 0,
   "data.evaluate_on": "test",
   "augment.crop": 0,
@@ -48,9 +46,9 @@ class Language:
   Args:
     config: the run's; it reads ``data.name``, ``data.dir``, ``data.stream``,
       ``data.num_train`` (windows of an epoch, from all over the text; 0: as
-      many as go into it), ``data.num_validation`` (windows at the end of the
-      training text that choose the best epoch), ``eval.num_train`` and
-      ``train.batch_size``.
+      many as go into it), ``data.num_test`` (the first test windows; 0: all),
+      ``data.num_validation`` (windows at the end of the training text that
+      choose the best epoch), ``eval.num_train`` and ``train.batch_size``.
     log: takes a line at a time.
     constants: of :attr:`constants`, where the run has them already.
     level: ``character`` or ``byte``: what a token is.
@@ -88,30 +86,34 @@ class Language:
     end = len(text.train)
     if held_out:
       end -= held_out * context + 1
-    self._stride = context
-    if config.data.num_train:
-      self._stride = max(1, (end - context) // config.data.num_train)
-    train = texts.Windows(
-      _first(text.train, end), self._stride + context, self._stride
-    )
-    self.num_train = min(len(train), config.data.num_train or len(train))
-    train = train.first(self.num_train)
+    learned = _part(text.train, 0, end)
+    # The parts of an epoch, which together are all of the text.
+    rest = max(0, end - context)
+    number = config.data.num_train or rest // context
+    self._stride = max(1, -(-rest // max(1, number)))
+    starts = np.arange(min(number, rest)) * rest // max(1, min(number, rest))
+    train = texts.Windows(learned, self._stride + context, starts)
+    self.num_train = len(train)
     self._check(config)
     self.arguments = {"vocabulary": text.num_tokens, "context": context}
     self.inputs = jax.ShapeDtypeStruct((1, context), jnp.int32)
-    on_disk = is_streamed(config.data.stream, text.train)
-    self.train_examples = _examples(train, in_memory=not on_disk)
-    test = texts.Windows(text.test, context + 1, context)
-    seen = texts.Windows(text.train, context + 1, context)
-    number = min(config.eval.num_train, self.num_train)
+    in_memory = not text.on_disk
+    self.train_examples = _examples(train, in_memory=in_memory)
+    test = texts.one_after_another(text.test, context + 1, context)
+    test = test.first(config.data.num_test or len(test))
+    seen = texts.one_after_another(learned, context + 1, context)
+    seen = seen.first(min(config.eval.num_train, self.num_train))
     self.evaluation_sets = {
-      "test": _examples(test, in_memory=not on_disk),
-      "train": {"tokens": seen[:number]},
+      "test": _examples(test, in_memory=in_memory),
+      "train": _examples(seen, in_memory=in_memory),
     }
     if held_out:
-      begin = (end - 1) // context
-      validation = seen[begin : begin + held_out]
-      self.evaluation_sets["validation"] = {"tokens": validation}
+      validation = texts.one_after_another(
+        _part(text.train, end), context + 1, context
+      )
+      self.evaluation_sets["validation"] = _examples(
+        validation, in_memory=in_memory
+      )
     self.digest = _digest(self.train_examples, *self.evaluation_sets.values())
 
   @property
@@ -127,7 +129,7 @@ class Language:
     """See :meth:`sparse_regimes.tasks.Task.check`."""
     context = config.task.context
     one_of("level", config.task.level, texts.LEVELS)
-    in_range("context", context, 1, 2**20)
+    in_range("context", context, 2, 2**20)
     for field, default in _UNUSED.items():
       section, name = field.split(".")
       if config[section][name] != default:
@@ -137,6 +139,7 @@ class Language:
         )
     with section_of("data"):
       in_range("num_train", config.data.num_train, 0, 10**9)
+      in_range("num_test", config.data.num_test, 0, 10**9)
       in_range("num_validation", config.data.num_validation, 0, 10**9)
       texts.check_name(config.data.name)
     return {"vocabulary": 256, "context": context}
@@ -152,6 +155,10 @@ class Language:
           f"data.name {name}: its {part} text must have {wanted} tokens for a"
           f" task.context of {context}, got {len(tokens)}"
         )
+    if self.text.num_tokens < 2:
+      raise InputError(
+        f"data.name {name}: it must have two different characters at least"
+      )
     if self.num_train < config.train.batch_size:
       raise InputError(
         f"train.batch_size must be at most the {self.num_train} windows of"
@@ -231,10 +238,11 @@ def _split(windows: jax.Array) -> dict[str, jax.Array]:
   return {"tokens": windows[:, :-1], "labels": windows[:, 1:]}
 
 
-def _first(tokens: Any, end: int) -> Any:
+def _part(tokens: Any, start: int, end: int | None = None) -> Any:
+  end = len(tokens) if end is None else max(0, end)
   if isinstance(tokens, np.ndarray):
-    return tokens[: max(0, end)]
-  return tokens.part(0, max(0, end))
+    return tokens[start:end]
+  return tokens.part(start, end)
 
 
 def _examples(windows: texts.Windows, *, in_memory: bool) -> Examples:
