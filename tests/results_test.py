@@ -512,3 +512,27 @@ def test_the_language_table_follows_from_the_runs():
   # nanoGPT's, of as many steps of the same sizes.
   assert dense["final_test_dense_loss"] <= 1.88
   assert (dense["steps"], dense["collapses"]) == (2000, [])
+
+
+def test_what_players_return_at_their_budgets():
+  page = (RESULTS.parents[1] / "docs" / "reinforcement.md").read_text()
+  folder = RESULTS / "reinforcement"
+  dense, regimes = (
+    json.loads((folder / f"ppo_cartpole_{arm}-sweep.json").read_text())["rows"]
+    for arm in ("dense", "strategy1")
+  )
+  for one, other in zip(dense, regimes, strict=True):
+    ratio, *returns = (one["keep_ratio"], one["return"], other["return"])
+    cells = " | ".join(f"{r:.1f}" for r in returns)
+    assert f"| {round(ratio, 3):g} | {cells} |" in page
+  assert dense[0]["return"] == regimes[0]["return"] == 500
+  for arm in ("dense", "strategy1"):
+    lines = (folder / f"ppo_cartpole_{arm}-metrics.jsonl").read_text()
+    records = [json.loads(line) for line in lines.splitlines()]
+    first = next(r for r in records if r["test_dense_return"] == 500)
+    # 51 rollouts an epoch, of 4 environments for 128 steps.
+    assert f"{first['epoch'] * 51 * 4 * 128:,}" in page
+  breakout = json.loads(
+    (folder / "ppo_breakout_dense-summary.json").read_text()
+  )
+  assert f"return of {breakout['final_test_dense_return']:.1f}" in page

@@ -116,6 +116,7 @@ def _check_same_data(
   for workdir, config in zip(workdirs, loaded, strict=True):
     first, this = (
       {f"data.{n}": v for n, v in c.data.items() if n != "dir"}
+      | {f"task.{n}": c.task.get(n) for n in ("name", "level", "context")}
       | {"train.epochs": c.train.epochs}
       for c in (loaded[0], config)
     )

@@ -72,7 +72,8 @@ class Transformer(nn.Module):
 
   Raises:
     ValueError: on construction, naming the attribute that is wrong; on a call,
-      for more tokens than the context has.
+      for more tokens than the context has. Those that a cache has no room for
+      are not noticed.
 
   Example:
     >>> model = Transformer(depth=2, width=32, heads=2, context=8)

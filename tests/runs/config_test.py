@@ -69,7 +69,7 @@ def test_shipped_configs_go_by_name():
     ("model.activation=sine", "model.activation must be one of relu, leakyrel"),
     ("model.scope=row", "model.scope must be one of global, channel, got"),
     ("model.score=rank", "model.score must be one of value, magnitude, got"),
-    ("model.name=vit", "model.name must be one of residual_mlp, vision_t"),
+    ("model.name=vit", "model.name must be one of actor_critic, residual"),
     (
       "model.heads=3",
       "model.heads is not a field of the wide_resnet model, wh",
@@ -86,7 +86,7 @@ def test_shipped_configs_go_by_name():
       "data.name=mnist",
       "data.name must be one of cifar10, cifar100, cifar10_mini",
     ),
-    ("optimizer.schedule=linear", "optimizer.schedule must be one of cosine,"),
+    ("optimizer.schedule=step", "optimizer.schedule must be one of cosine,"),
     ("optimizer.learning_rate=-1", "optimizer.learning_rate must be at least"),
     ("optimizer.milestones=3", "optimizer.milestones must be a tuple of int"),
     ("train.epochs=0", "train.epochs must be in \\[1, 1000000\\], got 0"),

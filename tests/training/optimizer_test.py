@@ -92,10 +92,17 @@ def test_sgd_is_that_of_pytorch(nesterov, weight_decay):
   np.testing.assert_allclose(ours, theirs, rtol=1e-5)
 
 
+def test_the_linear_schedule():
+  got = rates("linear", [0, 4, 5, 49])
+  np.testing.assert_allclose(got, [0.1, 0.1, 0.09, 0.01], rtol=1e-5)
+  by_step = rates("linear", [0, 1, 25], per_step=True)
+  np.testing.assert_allclose(by_step, [0.1, 0.098, 0.05], rtol=1e-5)
+
+
 @pytest.mark.parametrize(
   ("call", "message"),
   [
-    (lambda: rates("linear", [0]), "cosine, multistep, constant, got 'linear'"),
+    (lambda: rates("step", [0]), "multistep, constant, got 'step'"),
     (lambda: rates("cosine", [0], learning_rate=-1.0), "learning_rate must be"),
     (lambda: rates("cosine", [0], decay_factor=2.0), "decay_factor must be"),
     (lambda: sgd(0.1, momentum=1.0), r"momentum must be in \[0, 1\)"),
