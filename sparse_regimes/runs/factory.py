@@ -149,10 +149,10 @@ def make_optimizer(
       )
   # An optimizer counts its updates, a schedule steps.
   if accumulate > 1:
-    schedule = _every(schedule, accumulate)
+    schedule = _by_update(schedule, accumulate, 1)
   updates = getattr(task_class(config.task.name), "updates_per_step", None)
   if updates is not None:
-    schedule = _several(schedule, updates(config))
+    schedule = _by_update(schedule, 1, updates(config))
   rate = 1.0 if cfg.restart_at_resets else schedule
   with section_of("optimizer"):
     in_range("clip_norm", cfg.clip_norm, 0)
@@ -198,14 +198,11 @@ def make_optimizer(
   return whole
 
 
-def _every(schedule: optax.Schedule, steps: int) -> optax.Schedule:
-  """By update what ``schedule`` is by step."""
-  return lambda count: schedule(count * steps)
-
-
-def _several(schedule: optax.Schedule, updates: int) -> optax.Schedule:
-  """By update, of which a step has several, what ``schedule`` is by step."""
-  return lambda count: schedule(count // updates)
+def _by_update(
+  schedule: optax.Schedule, steps: int, updates: int
+) -> optax.Schedule:
+  """By update what ``schedule`` is by step: so many steps have so many."""
+  return lambda count: schedule(count * steps // updates)
 
 
 class Parts(NamedTuple):

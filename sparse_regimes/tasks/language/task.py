@@ -81,6 +81,8 @@ class Language:
       vocabulary=(constants or {}).get("vocabulary", ""),
     )
     self.text = text
+    # A nat of a token, in bits of a byte.
+    self._bits = 1 / (math.log(2) * text.bytes_per_token)
     self.source = text.source
     held_out = config.data.num_validation
     end = len(text.train)
@@ -202,7 +204,7 @@ class Language:
   def eval_step(self, model: nn.Module) -> EvalStep:
     """Sums over the tokens of a batch's windows; with bits of text."""
     inner = make_eval_step(model.apply, inputs="tokens")
-    bits = 1 / (math.log(2) * self.text.bytes_per_token)
+    bits = self._bits
 
     def evaluate(state: Any, batch: Any, keep_ratio: jax.Array) -> Any:
       sums = inner(state, _split(batch["tokens"]), keep_ratio)
@@ -220,7 +222,7 @@ class Language:
   ) -> list[dict[str, Any]]:
     """As :func:`sparse_regimes.analysis.budget_sweep.sweep`, of tokens."""
     inner = make_sweep_step(model.apply, inputs="tokens")
-    bits = 1 / (math.log(2) * self.text.bytes_per_token)
+    bits = self._bits
 
     def step(state: Any, batch: Any, keep_ratio: jax.Array) -> Any:
       return inner(state, _split(batch["tokens"]), keep_ratio)
