@@ -13,7 +13,7 @@ import time
 import numpy as np
 import pytest
 from etils import epath
-from running import ROOT, TINY_RUN
+from running import ROOT, TINY_PLAY, TINY_RUN, TINY_TEXT
 
 from sparse_regimes.errors import InputError
 from sparse_regimes.runs import config as configs
@@ -252,6 +252,58 @@ def test_a_run_that_fails_is_named_and_the_others_go_on(
   assert float(rows["diverged"]["mean"]) == 0.5
   assert rows["dense accuracy"]["n"] == "1"
   assert float(rows["dense accuracy"]["mean"]) == 0.5
+
+
+def test_of_a_loss_less_is_better(tmp_path):
+  runs = arms_and_seeds.make_runs(["smoke"], [0], tmp_path, [])
+  (run,) = runs
+  run.workdir.mkdir(parents=True)
+  content = summary(
+    *(0.5, 0),
+    **{"chosen_by": "loss", "final_test_dense_loss": 2.0},
+    **{"final_test_sparse_loss": 2.5, "best_test_dense_loss": 1.5},
+    **{"final_train_dense_loss": 0.5, "tokens_per_second": 1234.0},
+  )
+  (run.workdir / "summary.json").write_text(json.dumps(content))
+  compare.write_all(tmp_path, runs, "smoke", "a command")
+  (row,) = compare.table(compare.collect(runs), "smoke")
+  assert row["dense loss"] == "2.0000"
+  assert row["at the last budget"] == "2.5000"
+  assert row["best dense"] == "1.5000"
+  # As one whose accuracy is higher on what it was trained on.
+  assert row["gap"] == "1.5000"
+  assert row["tokens/s"] == "1234"
+  assert "dense loss" in (tmp_path / "compare.html").read_text()
+
+
+@pytest.mark.parametrize(
+  ("config", "score", "pace"),
+  [(TINY_TEXT, "loss", "tokens/s"), (TINY_PLAY, "return", "steps/s")],
+)
+@pytest.mark.run
+def test_other_tasks_are_compared_by_their_own_score(
+  tmp_path, config, score, pace
+):
+  arms = f"{config},{config}+controller.name=constant"
+  done = subprocess.run(
+    [
+      *(*COMMAND, f"--configs={arms}", "--seeds=2", f"--out={tmp_path}"),
+      *("--jobs=2", "--config.train.epochs=1"),
+    ],
+    cwd=ROOT,
+    check=False,
+    capture_output=True,
+    text=True,
+  )
+  assert done.returncode == 0, done.stdout + done.stderr
+  with open(tmp_path / "table.csv") as file:
+    rows = list(csv.DictReader(file))
+  found = {row["measure"]: row for row in rows if row["arm"] == config.stem}
+  for name in (f"dense {score}", "best dense", "gap", pace):
+    assert found[name]["n"] == "2", name
+  (difference,) = (r for r in rows if r["measure"].endswith(config.stem))
+  assert difference["measure"] == f"dense {score} minus {config.stem}"
+  assert difference["n"] == "2"
 
 
 @pytest.mark.run

@@ -7,6 +7,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 TINY_RUN = Path(__file__).parent / "tiny_run.py"
+TINY_TEXT = TINY_RUN.with_name("tiny_text.py")
+TINY_PLAY = TINY_RUN.with_name("tiny_play.py")
 
 
 def start(workdir, *arguments):

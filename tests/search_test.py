@@ -15,7 +15,7 @@ import time
 import pytest
 from etils import epath
 from optuna.trial import TrialState
-from running import ROOT, TINY_RUN
+from running import ROOT, TINY_RUN, TINY_TEXT
 
 from sparse_regimes.commands.train import NotFinite, train
 from sparse_regimes.runs import config as configs
@@ -213,7 +213,10 @@ def test_out_of_time_a_trial_is_put_back(monkeypatch, tmp_path):
 def test_a_trial_is_put_back_once_and_with_its_values(monkeypatch, tmp_path):
   field = searching.Field("optimizer.learning_rate", 0.01, 1.0, log=True)
   study = searching.open_study(
-    argparse.Namespace(config="smoke", out=tmp_path), [field], []
+    argparse.Namespace(config="smoke", out=tmp_path),
+    [field],
+    [],
+    "test_dense_accuracy",
   )
   trial, claim = searching.ask(study, tmp_path, 1, seed=0)
   claim.close()
@@ -252,7 +255,10 @@ def test_searches_side_by_side_do_not_draw_alike(tmp_path):
   arguments = argparse.Namespace(config="smoke", out=tmp_path)
   drawn, claims = [], []
   tmp_path.mkdir(exist_ok=True)
-  studies = [searching.open_study(arguments, [field], []) for _ in range(2)]
+  studies = [
+    searching.open_study(arguments, [field], [], "test_dense_accuracy")
+    for _ in range(2)
+  ]
   for study in studies:
     trial, claim = searching.ask(study, tmp_path, 2, seed=0)
     drawn.append(field.suggest(trial))
@@ -347,3 +353,32 @@ def test_the_table_names_bad_input(tmp_path, capsys):
     )
     assert code == 2
     assert message in line
+
+
+def test_of_a_loss_the_least_is_the_best(tmp_path):
+  config = configs.load(str(TINY_TEXT), ["data.num_validation=4"])
+  own, judged_by = searching.held_out(config)
+  assert (own, judged_by) == ([], "validation_dense_loss")
+  field = searching.Field("optimizer.learning_rate", 0.01, 1.0, log=True)
+  arguments = argparse.Namespace(config=str(TINY_TEXT), out=tmp_path)
+  study = searching.open_study(arguments, [field], [], judged_by)
+  for loss in (3.0, 2.0, 2.5):
+    trial = study.ask()
+    field.suggest(trial)
+    study.tell(trial, loss)
+  searching.write_results(study, tmp_path, str(TINY_TEXT), [], judged_by)
+  assert study.best_value == 2.0
+  with open(tmp_path / "trials.csv") as file:
+    assert [row["loss"] for row in csv.DictReader(file)] == [
+      *("3.0000", "2.0000", "2.5000")
+    ]
+  assert "2.0000 dense loss on held-out" in (tmp_path / "best.py").read_text()
+
+
+def test_what_an_actor_and_a_text_are_judged_by(capsys):
+  play = configs.load(str(TINY_TEXT.with_name("tiny_play.py")))
+  assert searching.held_out(play) == ([], "test_dense_return")
+  # The windows it is tested on must not choose.
+  arguments = [f"--config={TINY_TEXT}", "--fields=optimizer.momentum:0.1:0.9"]
+  assert exit_code(lambda: searching.search(arguments)) == 2
+  assert "data.num_validation must be above 0" in capsys.readouterr().err

@@ -217,6 +217,7 @@ def summarize(
     # Of training examples as they are evaluated: the gap to the test split.
     f"final_train_sparse_{metric}": details.get(f"train_sparse_{metric}"),
     f"final_train_dense_{metric}": details.get(f"train_dense_{metric}"),
+    "final_train_dense_loss": details.get("train_dense_loss"),
     # Other evaluation sets, and averaged parameters.
     **{
       f"final_{name}": last[name]

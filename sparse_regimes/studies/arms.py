@@ -21,6 +21,7 @@ from sparse_regimes.runs.workdir import (
   check_workdir,
   in_use,
 )
+from sparse_regimes.studies.scores import fields_of, score_of
 
 _NUMBER = (float, int)
 # Between a config and its overrides: not the plus of 1e+2.
@@ -37,19 +38,12 @@ _SUMMARY: dict[str, tuple[type, ...]] = {
   "device": (str,),
   "host": (str,),
   "versions": (dict,),
-  "final_test_dense_accuracy": _NUMBER,
-  "final_test_sparse_accuracy": _NUMBER,
-  "best_test_dense_accuracy": _NUMBER,
-  "final_train_dense_accuracy": _NUMBER,
   "lowest_keep_ratio": _NUMBER,
   "skippable_share_dense": _NUMBER,
   "skippable_share_sparse": _NUMBER,
-  "images_per_second": _NUMBER,
   "seconds": _NUMBER,
 }
-_MAY_BE_UNKNOWN = (
-  *("images_per_second", "skippable_share_dense", "skippable_share_sparse"),
-)
+_MAY_BE_UNKNOWN = ("skippable_share_dense", "skippable_share_sparse")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -137,11 +131,18 @@ def _check_summary(summary: Any) -> None:
     raise ValueError("it is not a JSON object")
   # Before there was such a thing, a run that diverged left no summary.
   summary.setdefault("diverged", False)
-  for name, kinds in _SUMMARY.items():
+  score = score_of(summary)
+  paced = f"{score.unit}_per_second"
+  numbers = dict.fromkeys((*fields_of(score), paced), _NUMBER)
+  may_be_unknown = {paced, *_MAY_BE_UNKNOWN}
+  if score.less_is_better:
+    # Not written by older versions.
+    may_be_unknown.add("final_train_dense_loss")
+  for name, kinds in {**_SUMMARY, **numbers}.items():
     value = summary.get(name)
-    unknown = summary.get("epochs") == 0 or name in _MAY_BE_UNKNOWN
+    unknown = summary.get("epochs") == 0 or name in may_be_unknown
     if value is None and kinds is _NUMBER and unknown:
-      # It diverged before an evaluation, trained no epoch in one go, or has a
+      # It diverged before an evaluation, trained no epoch in one go, has a
       # network that does not say what reads its sites.
       summary[name] = math.nan
     elif type(value) not in kinds or (
@@ -199,8 +200,8 @@ def make_runs(
     overrides: of every run.
 
   Raises:
-    InputError: for arms of different data or epochs, an arm given twice, or a
-      folder that has something else.
+    InputError: for arms of different tasks, data or epochs, an arm given twice,
+      or a folder that has something else.
   """
   runs = []
   for seed in seeds:
@@ -225,6 +226,7 @@ def make_runs(
     for field, value in {
       **{f"data.{name}": config.data[name] for name in config.data},
       "eval.num_train": config.eval.num_train,
+      "task.name": config.task.name,
       "train.epochs": config.train.epochs,
     }.items():
       if field != "data.dir" and expected.setdefault(field, value) != value:

@@ -40,33 +40,39 @@ from sparse_regimes.studies.cli import (
   typed,
 )
 from sparse_regimes.studies.queue import run_all
+from sparse_regimes.studies.scores import Score, fields_of, score_of
 from sparse_regimes.studies.statistics import Estimate, estimate, sign_flip_p
 
-# Of a run, by what the table calls it.
-MEASURES: dict[str, Callable[[Mapping[str, Any]], float]] = {
-  "dense accuracy": lambda s: s["final_test_dense_accuracy"],
-  "at the last budget": lambda s: s["final_test_sparse_accuracy"],
-  "best dense": lambda s: s["best_test_dense_accuracy"],
-  "gap": lambda s: (
-    s["final_train_dense_accuracy"] - s["final_test_dense_accuracy"]
-  ),
-  "collapses": lambda s: len(s["collapses"]),
-  "diverged": lambda s: float(s["diverged"]),
-  "resets": lambda s: s["resets"],
-  "lowest ratio": lambda s: s["lowest_keep_ratio"],
-  "zeros read, dense": lambda s: s["skippable_share_dense"],
-  "zeros read, at budget": lambda s: s["skippable_share_sparse"],
-  "images/s": lambda s: s["images_per_second"],
-  "minutes": lambda s: s["seconds"] / 60,
-}
-PRIMARY = "dense accuracy"
+Measure = Callable[[Mapping[str, Any]], float]
+
+
+def measures_of(score: Score) -> dict[str, Measure]:
+  """Of a run, by what the table calls it; the first is the question."""
+  dense, sparse, best, train = fields_of(score)
+  return {
+    f"dense {score.name}": lambda s: s[dense],
+    "at the last budget": lambda s: s[sparse],
+    "best dense": lambda s: s[best],
+    "gap": lambda s: score.gap(s[train], s[dense]),
+    "collapses": lambda s: len(s["collapses"]),
+    "diverged": lambda s: float(s["diverged"]),
+    "resets": lambda s: s["resets"],
+    "lowest ratio": lambda s: s["lowest_keep_ratio"],
+    "zeros read, dense": lambda s: s["skippable_share_dense"],
+    "zeros read, at budget": lambda s: s["skippable_share_sparse"],
+    f"{score.unit}/s": lambda s: s[f"{score.unit}_per_second"],
+    "minutes": lambda s: s["seconds"] / 60,
+  }
+
+
 NOTE = (
   "Mean over seeds; ± is the standard deviation, brackets are 95 % t-intervals."
   " Differences are paired by seed; p is the two-sided sign-flip test, which"
   " cannot fall below 2^(1-n) for n pairs and is exact up to 16. diverged: runs"
   " that ended early with a loss that is not finite, and count as far as they"
-  " came; one that did so in its first epoch has no accuracy. gap: training"
-  " minus test accuracy, dense. zeros read: share of a forward pass's"
+  " came; one that did so in its first epoch has no score. gap: how much better"
+  " it is on training examples than on test examples, dense. Of a loss (nats)"
+  " less is better. zeros read: share of a forward pass's"
   " multiply-adds whose activation is 0, an upper bound of what a sparse kernel"
   " could skip; a mask alone saves nothing."
 )
@@ -84,13 +90,22 @@ def collect(runs: Sequence[Run]) -> Results:
   return results
 
 
+def common_score(results: Results) -> Score:
+  """What all of them are judged by; of one task there is one."""
+  for summaries in results.values():
+    for summary in summaries.values():
+      return score_of(summary)
+  return Score()
+
+
 def table(results: Results, baseline: str) -> list[dict[str, str]]:
   """A row an arm, cells by column."""
   rows = []
+  measures = measures_of(common_score(results))
   for arm, summaries in results.items():
     row = {"arm": arm, "seeds": str(len(summaries))}
     if summaries:
-      for name, measure in MEASURES.items():
+      for name, measure in measures.items():
         row[name] = cell(name, [*map(measure, summaries.values())])
     differences = paired_differences(results, arm, baseline)
     if differences:
@@ -106,6 +121,7 @@ def numbers(results: Results, baseline: str) -> list[list[Any]]:
   What is NaN in an estimate, such as an interval of one seed, is left empty.
   """
   rows: list[list[Any]] = [["arm", "measure", *Estimate._fields, "p"]]
+  measures = measures_of(common_score(results))
 
   def add(arm: str, name: str, values: Sequence[float], *p: float) -> None:
     found = [*estimate(values), *p]
@@ -113,11 +129,11 @@ def numbers(results: Results, baseline: str) -> list[list[Any]]:
 
   for arm, summaries in results.items():
     if summaries:
-      for name, measure in MEASURES.items():
+      for name, measure in measures.items():
         add(arm, name, [*map(measure, summaries.values())])
     differences = paired_differences(results, arm, baseline)
     if differences:
-      name = f"{PRIMARY} minus {baseline}"
+      name = f"{next(iter(measures))} minus {baseline}"
       add(arm, name, differences, sign_flip_p(differences))
   return rows
 
@@ -126,7 +142,8 @@ def paired_differences(
   results: Results, arm: str, baseline: str
 ) -> list[float]:
   """Of the seeds that both have; none of the baseline itself."""
-  measure, others = MEASURES[PRIMARY], results[baseline]
+  measure = next(iter(measures_of(common_score(results)).values()))
+  others = results[baseline]
   return [
     measure(summary) - measure(others[seed])
     for seed, summary in sorted(results[arm].items())
@@ -134,9 +151,9 @@ def paired_differences(
   ]
 
 
-def columns(baseline: str) -> list[str]:
+def columns(results: Results, baseline: str) -> list[str]:
   """Of the table, the answer first."""
-  first, *rest = MEASURES
+  first, *rest = measures_of(common_score(results))
   return ["arm", "seeds", first, f"minus {baseline}", "p", *rest]
 
 
@@ -145,22 +162,17 @@ def cell(name: str, values: Sequence[float]) -> str:
   value = estimate(values)
   # Of one that diverged at once little is known.
   known = f" (n = {value.n})" if value.n < len(values) else ""
-  if name in (PRIMARY, "difference"):
+  if name == "difference" or name.startswith("dense "):
     sign = "+" if name == "difference" and value.mean >= 0 else ""
     text = sign + _number(value.mean, 4)
     if value.n > 1:
       text += f" ± {value.sd:.4f} [{value.low:.4f}, {value.high:.4f}]"
     return text + known
-  digits = {
-    "images/s": 0,
-    "minutes": 1,
-    "collapses": 1,
-    "diverged": 1,
-    "resets": 1,
-  }
-  text = _number(value.mean, digits.get(name, 4))
+  few = {"minutes": 1, "collapses": 1, "diverged": 1, "resets": 1}
+  digits = 0 if name.endswith("/s") else few.get(name, 4)
+  text = _number(value.mean, digits)
   if value.n > 1:
-    text += f" ± {_number(value.sd, digits.get(name, 4))}"
+    text += f" ± {_number(value.sd, digits)}"
   return text + known
 
 
@@ -174,11 +186,13 @@ def strips(results: Results) -> bytes:
   arms = [arm for arm, summaries in results.items() if summaries]
   figure = Figure(figsize=(9, 1.2 + 0.5 * len(arms)), layout="constrained")
   FigureCanvasAgg(figure)
-  names = (PRIMARY, "at the last budget")
+  score = common_score(results)
+  measures = measures_of(score)
+  names = (f"dense {score.name}", "at the last budget")
   axes = figure.subplots(1, 2, sharey=True)
   for ax, name in zip(axes, names, strict=True):
     values = {
-      arm: {seed: MEASURES[name](s) for seed, s in results[arm].items()}
+      arm: {seed: measures[name](s) for seed, s in results[arm].items()}
       for arm in arms
     }
     for seed in sorted(
@@ -192,7 +206,7 @@ def strips(results: Results) -> bytes:
       ax.plot(dots, [i] * len(dots), "o", ms=5, color="#1b4965", alpha=0.75)
       mean = estimate(dots).mean
       ax.plot(mean, i, "|", ms=18, mew=2, color="#d1495b")
-    ax.set_xlabel(f"test accuracy, {name.removesuffix(' accuracy')}")
+    ax.set_xlabel(f"test {score.label}, {name.removesuffix(' ' + score.name)}")
     ax.grid(alpha=0.3)
   axes[0].set_yticks(range(len(arms)), arms)
   axes[0].invert_yaxis()
@@ -204,7 +218,8 @@ def write_all(
 ) -> str:
   """Writes every file; returns the table as text."""
   results = collect(runs)
-  rows, names = table(results, baseline), columns(baseline)
+  rows, names = table(results, baseline), columns(results, baseline)
+  measures = measures_of(common_score(results))
   cells = [[row.get(name, "") for name in names] for row in rows]
   done = sum(len(summaries) for summaries in results.values())
   how_far = state(done, len(runs))
@@ -213,10 +228,10 @@ def write_all(
   text = markdown(names, cells)
   write(out / "table.md", f"{how_far}\n\n{text}\n{NOTE}\n\n`{command}`\n")
   write(out / "table.csv", csv_text(numbers(results, baseline)))
-  header = ["arm", "seed", *MEASURES, "device", "host", "jax"]
+  header = ["arm", "seed", *measures, "device", "host", "jax"]
   lines = [
     [
-      *(arm, seed, *(measure(s) for measure in MEASURES.values())),
+      *(arm, seed, *(measure(s) for measure in measures.values())),
       *(s["device"], s["host"], s["versions"]["jax"]),
     ]
     for arm, summaries in results.items()

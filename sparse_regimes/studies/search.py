@@ -8,8 +8,10 @@ Usage:
 A field is ``NAME:LOW:HIGH``, with ``:log`` for equal factors, or
 ``NAME=A|B|C``. Trials are proposed by optuna's tree-structured Parzen estimator
 and pruned when, at an epoch, they are below the median of those before. They
-are judged by dense accuracy on training images held out from training
-(``data.evaluate_on = "validation"``), so that the test split is not tuned on.
+are judged, dense, on what is held out from training, so that the test split is
+not tuned on: images by their accuracy (``data.evaluate_on = "validation"``),
+text by its loss (windows of ``data.num_validation``), an actor by its return in
+episodes of their own.
 
 Everything is kept in a file of the folder: the same command goes on, trials
 that were broken off included, and several of them, on machines that share the
@@ -20,12 +22,11 @@ folder, search together. Writes ``best.py`` (a config file), ``trials.csv``,
 import argparse
 import math
 import os
-import re
 import signal
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import IO, Any
 
 import numpy as np
 import optuna
@@ -48,91 +49,40 @@ from sparse_regimes.studies.queue import (
   signals_seen,
   start,
 )
+from sparse_regimes.studies.scores import choice_of
+from sparse_regimes.studies.search_fields import (
+  NOT_SEARCHED,
+  Field,
+  parse_fields,
+)
 from sparse_regimes.studies.search_results import finished, write_results
 
 FOLDER = "folder"
-_RANGE = re.compile(r"([\w.]+):([^:]+):([^:]+?)(:log)?")
-_CHOICE = re.compile(r"([\w.]+)=(.+)")
 # Trials that run to their end before any is pruned.
 _STARTUP_TRIALS = 4
 _MOST_FAILURES = 5
-_NOT_SEARCHED = {
-  "seed": "is the same for every trial; give --config.seed",
-  "data.evaluate_on": "is always validation in a search",
-}
 
 
-class Field(NamedTuple):
-  """What is searched.
+def held_out(config: Any) -> tuple[list[str], str]:
+  """What a trial is judged by that it was not trained on.
 
-  Attributes:
-    name: ``section.field``.
-    low: of a range.
-    high: of it.
-    log: whether it is searched in equal factors.
-    whole: whether it is a range of integers.
-    choices: instead of a range.
+  Returns:
+    Overrides that hold it out, and its name in a record.
+
+  Raises:
+    InputError: if the config holds nothing out.
   """
-
-  name: str
-  low: float = 0.0
-  high: float = 0.0
-  log: bool = False
-  whole: bool = False
-  choices: tuple[str, ...] = ()
-
-  def suggest(self, trial: Trial) -> Any:
-    """A value for a trial."""
-    if self.choices:
-      return trial.suggest_categorical(self.name, self.choices)
-    if self.whole:
-      low, high = int(self.low), int(self.high)
-      return trial.suggest_int(self.name, low, high, log=self.log)
-    return trial.suggest_float(self.name, self.low, self.high, log=self.log)
-
-
-def parse_fields(
-  text: str, config: str, overrides: Sequence[str]
-) -> list[Field]:
-  """Reads ``--fields`` and tries the ends of every range on the config."""
-  defaults = configs.flatten(configs.load(config, overrides))
-  fields: list[Field] = []
-  for part in text.split(","):
-    if match := _CHOICE.fullmatch(part):
-      name, choices = match[1], tuple(match[2].split("|"))
-      field = Field(name, choices=choices)
-      tried: Sequence[Any] = choices
-    elif match := _RANGE.fullmatch(part):
-      name, log = match[1], bool(match[4])
-      try:
-        low, high = float(match[2]), float(match[3])
-      except ValueError:
-        low = high = math.nan
-      if not (
-        math.isfinite(low) and low < high < math.inf and (low > 0 or not log)
-      ):
-        raise InputError(
-          f"--fields: {part} must have LOW below HIGH, and above 0 with :log"
-        )
-      whole = type(defaults.get(name)) is int
-      field = Field(name, low, high, log, whole)
-      tried = [int(v) if whole else v for v in (low, high)]
-    else:
+  name = f"dense_{choice_of(config)}"
+  if config.task.name == "reinforcement":
+    return [], f"test_{name}"
+  if config.task.name == "language":
+    if not config.data.num_validation:
       raise InputError(
-        f"--fields must be NAME:LOW:HIGH[:log] or NAME=A|B|C, got {part!r}"
+        "data.num_validation must be above 0 in a search, which judges trials"
+        " by the last windows of the training text, got 0"
       )
-    if name not in defaults or type(defaults[name]) is tuple:
-      raise InputError(f"--fields: {config} has no number or name {name!r}")
-    if name in _NOT_SEARCHED:
-      raise InputError(f"--fields: {name} {_NOT_SEARCHED[name]}")
-    if name in {field.name for field in fields}:
-      raise InputError(f"--fields must have each field once, got {name} twice")
-    if field.whole and not (field.low.is_integer() and field.high.is_integer()):
-      raise InputError(f"--fields: {name} takes integers, got {part}")
-    for value in tried:
-      configs.load(config, [*overrides, f"{name}={value}"])
-    fields.append(field)
-  return fields
+    return [], f"validation_{name}"
+  return ["data.evaluate_on=validation"], f"test_{name}"
 
 
 class Failure(Exception):  # noqa: N818  # says what it is
@@ -203,6 +153,7 @@ def run_trial(
       (*overrides, *values),
     )
     epochs = run.load().train.epochs
+    _, judged_by = held_out(run.load())
   except InputError as error:
     raise Failure(str(error)) from error
   child = start(run, claim)
@@ -214,7 +165,7 @@ def run_trial(
       records = read_records(path) if path.exists() else []
       for record in records[told:]:
         told += 1
-        value = record["test_dense_accuracy"]
+        value = record[judged_by]
         if value is None:
           raise optuna.TrialPruned  # it diverged
         trial.report(value, told)
@@ -227,7 +178,7 @@ def run_trial(
           log(f"trial {trial.number:<4}  pruned")
           raise optuna.TrialPruned
       if len(records) == epochs and ended:
-        return records[-1]["test_dense_accuracy"]
+        return records[-1][judged_by]
       if seen or time.monotonic() > deadline:
         return None
       if ended:
@@ -268,8 +219,9 @@ def search(argv: Sequence[str] | None = None) -> int:
   given = configs.parse_overrides(rest)
   if any(override.startswith("data.evaluate_on=") for override in given):
     name = "data.evaluate_on"
-    raise InputError(f"{name} {_NOT_SEARCHED[name]}")
-  overrides = ["data.evaluate_on=validation", *given]
+    raise InputError(f"{name} {NOT_SEARCHED[name]}")
+  own, judged_by = held_out(configs.load(args.config, given))
+  overrides = [*own, *given]
   fields = parse_fields(args.fields, args.config, overrides)
   try:
     args.out.mkdir(parents=True, exist_ok=True)
@@ -278,7 +230,7 @@ def search(argv: Sequence[str] | None = None) -> int:
       f"--out must be a folder, got {args.out}, and a file is in the way"
     ) from error
   optuna.logging.set_verbosity(optuna.logging.WARNING)
-  study = open_study(args, fields, overrides)
+  study = open_study(args, fields, overrides, judged_by)
   deadline = time.monotonic() + (args.minutes * 60 or math.inf)
   failures: list[str] = []
   started, before, waits = time.monotonic(), len(finished(study)), False
@@ -321,7 +273,7 @@ def search(argv: Sequence[str] | None = None) -> int:
         left = format_seconds(pace * max(0, args.trials - done))
         log(f"trials      {done} of {args.trials}, about {left} left")
   finally:
-    write_results(study, args.out, args.config, overrides)
+    write_results(study, args.out, args.config, overrides, judged_by)
   if seen:
     raise Interrupted(seen[0])
   log(f"written     trials.csv, best.py, sweep.html in {args.out}")
@@ -337,6 +289,7 @@ def open_study(
   arguments: argparse.Namespace,
   fields: Sequence[Field],
   overrides: Sequence[str],
+  judged_by: str,
 ) -> optuna.Study:
   """The search in the folder, or a new one.
 
@@ -350,7 +303,7 @@ def open_study(
     study = optuna.create_study(
       storage=storage,
       study_name="search",
-      direction="maximize",
+      direction="minimize" if judged_by.endswith("_loss") else "maximize",
       load_if_exists=True,
       pruner=optuna.pruners.MedianPruner(n_startup_trials=_STARTUP_TRIALS),
     )

@@ -22,13 +22,18 @@ def finished(study: optuna.Study) -> list[FrozenTrial]:
 
 
 def write_results(
-  study: optuna.Study, folder: Path, config: str, overrides: Sequence[str]
+  study: optuna.Study,
+  folder: Path,
+  config: str,
+  overrides: Sequence[str],
+  judged_by: str,
 ) -> None:
-  """Writes what is known so far."""
+  """Writes what is known so far; ``judged_by`` ends with the score's name."""
+  score = judged_by.rpartition("_")[2]
   out = epath.Path(folder)
   trials = finished(study)
   names = sorted({name for trial in trials for name in trial.params})
-  header = ["trial", "state", "accuracy", "epochs", *names]
+  header = ["trial", "state", score, "epochs", *names]
   rows = [
     [
       *(str(trial.number), trial.state.name.lower()),
@@ -50,11 +55,11 @@ def write_results(
   )
   chosen.data.evaluate_on = "test"
   claim = (
-    f"best of {len(trials)} trials, {best.value:.4f} dense accuracy on held-out"
-    f" training images in trial {best.number} of {folder}."
+    f"best of {len(trials)} trials, {best.value:.4f} dense {score} on held-out"
+    f" examples in trial {best.number} of {folder}."
   )
   write(out / "best.py", _as_file(chosen, "best", claim))
-  picture = pictures.png(search_figure(study, complete, names), 110)
+  picture = pictures.png(search_figure(study, complete, names, score), 110)
   write(out / "importance.png", picture)
   page = render(
     f"Search around {config}",
@@ -64,8 +69,8 @@ def write_results(
       "Search": [
         Pictures(
           [picture],
-          "Accuracy of finished trials over each field, and how much of it the"
-          " field explains (PED-ANOVA).",
+          f"{score.capitalize()} of finished trials over each field, and how"
+          " much of it the field explains (PED-ANOVA).",
         )
       ],
       "Trials": [Table(header, rows)],
@@ -77,9 +82,12 @@ def write_results(
 
 @plain
 def search_figure(
-  study: optuna.Study, trials: Sequence[FrozenTrial], names: Sequence[str]
+  study: optuna.Study,
+  trials: Sequence[FrozenTrial],
+  names: Sequence[str],
+  score: str,
 ) -> Figure:
-  """Accuracy over each field, and the fields' importance."""
+  """The score over each field, and the fields' importance."""
   figure = Figure(figsize=(3.2 * (len(names) + 1), 3.4), layout="constrained")
   FigureCanvasAgg(figure)
   axes = figure.subplots(1, len(names) + 1)
@@ -91,7 +99,7 @@ def search_figure(
       ax.set_xscale("log")
     ax.set_xlabel(name)
     ax.grid(alpha=0.3)
-  axes[0].set_ylabel("accuracy, held-out images")
+  axes[0].set_ylabel(f"{score}, held-out examples")
   importance = importances(study)
   axes[-1].barh(list(importance), list(importance.values()), color="#2a7f62")
   axes[-1].set_xlabel("importance")
