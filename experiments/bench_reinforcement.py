@@ -1,18 +1,24 @@
 """Times PPO on CartPole, beside a plain loop that has no budget.
 
 Usage:
-  python experiments/bench_reinforcement.py [--rounds=11]
+  python experiments/bench_reinforcement.py [--rounds=11] [--beside=COMMAND]
 
 The sizes are PureJaxRL's: 4 environments, rollouts of 128 steps, 4 epochs of 4
 minibatches, two networks of 64 and 64. A call is 16 iterations in one compiled
 program. In turns: our step dense, at a keep ratio of 0.5, and a plain loop
 after PureJaxRL's ``ppo.py``: rollout, advantages and updates of the same sizes,
 with neither masks, nor a controller, nor a look at whether numbers are finite.
-Writes ``results/bench_reinforcement-PLATFORM.json``.
+``--beside`` is a command that times another program of the same sizes and
+prints its environment steps a second as the first number of its last line: it
+runs in turns with ours, five times. Writes
+``results/bench_reinforcement-PLATFORM.json``.
 """
 
 import argparse
 import functools
+import shlex
+import statistics
+import subprocess
 from collections.abc import Callable
 from typing import Any
 
@@ -89,12 +95,12 @@ def plain_call() -> Callable[[], Any]:
     play_key, order_key = jax.random.split(key)
 
     def forward(x: jax.Array) -> Any:
-      return model.apply(params, x), jnp.zeros(1)
+      return model.apply(params, x)
 
-    playing, steps, _ = ppo.rollout(
+    playing, steps = ppo.rollout(
       forward, env, playing, HYPER.num_steps, play_key
     )
-    (_, last), _ = forward(playing.observation)
+    _, last = forward(playing.observation)
     gained = ppo.advantages(steps, last, HYPER.discount, HYPER.gae_lambda)
     data = jax.tree.map(
       lambda x: x.reshape(-1, *x.shape[2:]),
@@ -127,17 +133,33 @@ def plain_call() -> Callable[[], Any]:
   return functools.partial(call, begin)
 
 
+def beside(command: str) -> float:
+  """Steps a second of another program."""
+  done = subprocess.run(
+    shlex.split(command), check=True, capture_output=True, text=True
+  )
+  return float(done.stdout.splitlines()[-1].split()[0])
+
+
 def main() -> None:
   parser = argparse.ArgumentParser(description=__doc__)
   parser.add_argument("--rounds", type=int, default=11)
+  parser.add_argument("--beside", default="")
   args = parser.parse_args()
   calls = {
     "dense": our_call(1.0),
     "ratio 0.5": our_call(0.5),
     "plain": plain_call(),
   }
-  times = interleaved_milliseconds(calls, rounds=args.rounds)
   steps = NUM_ENVS * HYPER.num_steps * ITERATIONS
+  turns: dict[str, list[float]] = {}
+  for _ in range(5 if args.beside else 1):
+    times = interleaved_milliseconds(calls, rounds=args.rounds)
+    if args.beside:
+      times["beside"] = 1e3 * steps / beside(args.beside)
+    for name, time in times.items():
+      turns.setdefault(name, []).append(time)
+  times = {name: statistics.median(all_) for name, all_ in turns.items()}
   rates = {name: 1e3 * steps / time for name, time in times.items()}
   for name, rate in rates.items():
     print(f"{name:>10} {times[name]:8.1f} ms  {rate:8.0f} steps/s")

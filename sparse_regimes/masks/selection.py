@@ -27,6 +27,8 @@ from sparse_regimes.masks.kernels.threshold import (
 )
 
 SCORES = ("value", "magnitude")
+# Of so few entries a pass costs less than asking whether it is the last one.
+_FEW = 1024
 
 
 def topk_mask(
@@ -327,6 +329,8 @@ def _mask(
   search = lax_top_k_mask
   if how == "xla":
     search = threshold_mask if break_zero_ties else threshold_mask_but_for_zeros
+    if scores.size <= _FEW:
+      search = fixed_passes_mask
   return over(search, keep_all=keep_ratio >= 1)
 
 

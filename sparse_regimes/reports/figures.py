@@ -76,8 +76,10 @@ def curve_panels(
       f"test_dense_{name}": _DENSE,
     }
 
+  # What beside an accuracy is lost is a cross entropy.
+  loss = LOSS if metric == "accuracy" else "Loss"
   return {
-    LOSS: lines("loss"),
+    loss: lines("loss"),
     metric.capitalize(): lines(metric),
     KEEP_RATIO: {},
     "Nonzero fraction": lines("nonzero"),
@@ -146,7 +148,7 @@ def curves(
       _plot_budget(ax, records, trace)
     else:
       ax.legend(fontsize=9, loc="best", framealpha=0.7)
-    if title != LOSS and title.lower() in _SHARES:
+    if title.lower() in _SHARES:
       ax.set_ylim(0, 1.03)
     _shade_collapses(ax, records, trace)
   for ax in axes[-2:]:

@@ -165,7 +165,8 @@ def _result(
     ),
     (
       "test loss, dense and at that keep ratio",
-      f"{last['test_dense_loss']:.4f}, {last['test_sparse_loss']:.4f} nats",
+      f"{last['test_dense_loss']:.4f}, {last['test_sparse_loss']:.4f}"
+      + (" nats" if metric == "accuracy" else ""),
     ),
     *_other_evaluations(last, metric),
     (f"training {metric}, dense", share(of_training)),

@@ -18,6 +18,7 @@ from sparse_regimes.training.classification import (
   classification_loss,
   identity,
 )
+from sparse_regimes.training.finiteness import Learned, stays_finite
 from sparse_regimes.training.losses import cross_entropy
 from sparse_regimes.training.state import TrainState, unfrozen
 
@@ -34,6 +35,7 @@ def make_step(
   controller: Controller,
   *,
   axis_name: Hashable | tuple[Hashable, ...] | None = None,
+  skip_nonfinite: bool = True,
   donate_state: bool = True,
   jit: bool = True,
   **jit_kwargs: Any,
@@ -62,6 +64,8 @@ def make_step(
     axis_name: of ``pmap``, ``shard_map`` or ``vmap``: gradients, loss, signals,
       metrics and model state are averaged over it, and each device draws of its
       own. Under ``jit`` with shardings there is nothing to say.
+    skip_nonfinite: False takes every step as it comes, for a caller who looks
+      at what came out himself: at every tenth step, say.
     donate_state: reuse the state's memory; the argument is gone after the call.
     jit: compile. False leaves that to a ``pmap`` or a ``jit`` around the step.
     **jit_kwargs: of ``jax.jit``, such as ``out_shardings``.
@@ -143,30 +147,22 @@ def make_step(
       value=loss,
       controller_state=state.controller_state,
     )
-    new = optax.apply_updates(state.params, updates), new_model_state, opt_state
-    old = state.params, state.model_state, state.opt_state
-    finite = _all(
-      [
-        *(jnp.isfinite(x) for x in _floats((loss, grads, new[0]))),
-        *_stay_finite(new[1], old[1]),
-        # A scalar may say "none yet" by an infinity.
-        *_stay_finite(new[2], old[2], least_rank=1),
-      ]
-    )
+    new_params = optax.apply_updates(state.params, updates)
+    new = Learned(new_params, new_model_state, opt_state)
+    old = Learned(state.params, state.model_state, state.opt_state)
+    finite = jnp.array(True)
+    if skip_nonfinite:
+      finite = stays_finite(loss, grads, new, old)
+      new = jax.tree.map(functools.partial(jnp.where, finite), new, old)
     heard = jax.tree.map(
       lambda x: jnp.where(finite, jnp.asarray(x, jnp.float32), jnp.nan),
       {"loss": loss, **signals},
     )
     controller_state = controller.update(state.controller_state, **heard)
-    new_params, new_model_state, opt_state = jax.tree.map(
-      functools.partial(jnp.where, finite), new, old
-    )
     new_state = state.replace(
       step=state.step + 1,
-      params=new_params,
-      model_state=new_model_state,
-      opt_state=opt_state,
       controller_state=controller_state,
+      **new._asdict(),
     )
     return new_state, {
       "loss": loss,
@@ -329,25 +325,6 @@ def _keep_ratio_of(controller_state: Any) -> jax.Array:
       f" {type(controller_state).__name__}; a NamedTuple or a struct has fields"
     )
   return controller_state.keep_ratio
-
-
-def _floats(tree: Any) -> list[jax.Array]:
-  return [
-    x for x in jax.tree.leaves(tree) if jnp.issubdtype(x.dtype, jnp.inexact)
-  ]
-
-
-def _stay_finite(new: Any, old: Any, least_rank: int = 0) -> list[jax.Array]:
-  """Of each array, whether what was finite is."""
-  return [
-    jnp.isfinite(a) | ~jnp.isfinite(b)
-    for a, b in zip(_floats(new), _floats(old), strict=True)
-    if a.ndim >= least_rank
-  ]
-
-
-def _all(conditions: list[jax.Array]) -> jax.Array:
-  return jnp.all(jnp.stack([jnp.all(c) for c in conditions]))
 
 
 def _floating(x: ArrayLike) -> Any:

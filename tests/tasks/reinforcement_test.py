@@ -138,7 +138,7 @@ def test_the_budget_stays_for_a_rollout_and_no_episode_moves_nothing():
     "strategy1", signal="return", drop_tol=9.0, decide_every=1, tighten_pct=0.5
   )
   with jax.numpy_dtype_promotion("standard"):
-    state = begin(0)
+    state = begin(1)
     heard = []
     for _ in range(6):
       before = state.controller_state

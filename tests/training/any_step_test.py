@@ -16,6 +16,7 @@ from tiny import init
 
 import sparse_regimes as sr
 from sparse_regimes import controllers
+from sparse_regimes.training.finiteness import Learned, stays_finite
 
 KEY = jax.random.key(0)
 X = jax.random.normal(KEY, (32, 6))
@@ -760,3 +761,49 @@ def test_a_controller_s_faults_are_named():
   many = controllers.strategy1(signal="stats")
   with pytest.raises(ValueError, match=r"'stats' must be a scalar, got \(2,\)"):
     many.update(many.init(), stats=jnp.ones(2))
+
+
+def test_what_is_not_finite_is_skipped_unless_told_otherwise():
+  tx, controller = optax.sgd(0.1), controllers.constant(1.0)
+
+  def loss_fn(params, model_state, batch, *, keep_ratio, rng):
+    # Finite, with a gradient that is not.
+    return jnp.sum(jnp.sqrt(params["a"]) * batch), {}
+
+  state = sr.TrainState.create(
+    {"params": {"a": jnp.zeros(3)}},
+    tx=tx,
+    controller=controller,
+    rng=jax.random.key(0),
+  )
+  for skips in (True, False):
+    step = sr.make_step(
+      loss_fn, tx, controller, skip_nonfinite=skips, donate_state=False
+    )
+    new, metrics = step(state, jnp.ones(3))
+    assert metrics["skipped"] == float(skips)
+    assert jnp.all(jnp.isfinite(new.params["a"])) == skips
+
+
+@pytest.mark.parametrize("where", ["grads", "params", "moment", "other"])
+def test_every_number_of_a_step_is_looked_at(where):
+  tree = {"a": jnp.ones((2, 3)), "b": jnp.ones(3)}
+  state = (tree, jnp.ones(4), jnp.asarray(jnp.inf))
+  fine = Learned(tree, {"mean": jnp.ones(3)}, state)
+  loss = jnp.ones(())
+  assert stays_finite(loss, tree, fine, fine)
+  assert not stays_finite(loss * jnp.nan, tree, fine, fine)
+  bad = tree | {"a": tree["a"].at[1, 2].set(jnp.inf)}
+  new, grads = fine, tree
+  if where == "grads":
+    grads = bad
+  elif where == "params":
+    new = fine._replace(params=bad)
+  elif where == "moment":
+    new = fine._replace(opt_state=(bad, *state[1:]))
+  else:
+    new = fine._replace(opt_state=(tree, jnp.full(4, jnp.nan), state[2]))
+  assert not stays_finite(loss, grads, new, fine)
+  if where in ("moment", "other"):
+    # What was not finite before may stay so.
+    assert stays_finite(loss, grads, new, new)

@@ -91,7 +91,7 @@ def test_collectives_are_the_dense_program_s():
 def test_at_ratio_1_nothing_is_searched():
   """A counting loop in one branch of a conditional, and nowhere else."""
   mask = functools.partial(topk_mask, axis=1, implementation="xla")
-  program = jax.make_jaxpr(mask)(jnp.zeros((2, 64)), 0.5).jaxpr
+  program = jax.make_jaxpr(mask)(jnp.zeros((2, 1024)), 0.5).jaxpr
   while not any(e.primitive.name == "cond" for e in program.eqns):
     # From 0.12 on an inlined function keeps its place.
     (program,) = (

@@ -1,5 +1,6 @@
 """Proximal policy optimisation under a budget, as one pure step."""
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -10,6 +11,7 @@ from jax import lax
 
 from sparse_regimes.controllers import Controller
 from sparse_regimes.tasks.reinforcement.environment import Environment
+from sparse_regimes.training.finiteness import Learned, stays_finite
 from sparse_regimes.training.state import TrainState
 from sparse_regimes.training.step import Metrics, TrainStep, make_step
 
@@ -92,7 +94,8 @@ def make_ppo_step(
   with :math:`\rho` the probability of an action over what it was, A the
   advantage (generalised estimation), normalised in a minibatch. The budget
   stays what it is for the rollout and its updates; what the controller decides
-  acts from the next step on.
+  acts from the next step on. A step of which any number comes out not finite
+  plays on, and learns nothing.
 
   Args:
     apply_fn: ``apply_fn(variables, observations, keep_ratio) -> ((logits,
@@ -116,7 +119,13 @@ def make_ppo_step(
     init=controller.init, update=lambda state, **signals: state
   )
   update = make_step(
-    ppo_loss(apply_fn, hyper), tx, waiting, donate_state=False, jit=False
+    ppo_loss(apply_fn, hyper),
+    tx,
+    waiting,
+    # Looked at once, after all updates.
+    skip_nonfinite=False,
+    donate_state=False,
+    jit=False,
   )
 
   def step(state: TrainState, _: Any) -> tuple[TrainState, Metrics]:
@@ -127,10 +136,28 @@ def make_ppo_step(
     def forward(observation: jax.Array) -> Any:
       return apply_fn(state.variables, observation, keep_ratio)
 
-    playing, steps, stats = rollout(
-      forward, env, state.extra["task"], hyper.num_steps, play_key
+    def act(observation: jax.Array) -> Any:
+      # One condition, rather than one at each site: in so small a network that
+      # is seen.
+      variables = state.variables
+      return lax.cond(
+        jnp.all(keep_ratio >= 1),
+        lambda x: apply_fn(variables, x, 1.0)[0],
+        lambda x: apply_fn(variables, x, keep_ratio)[0],
+        observation,
+      )
+
+    playing, steps = rollout(
+      act,
+      env,
+      state.extra["task"],
+      hyper.num_steps,
+      play_key,
     )
-    (_, last_value), _ = forward(playing.observation)
+    # In one go, as counting at every step of the rollout takes longer.
+    seen = jnp.concatenate([steps.observation, playing.observation[None]])
+    (_, values), stats = forward(seen.reshape(-1, *seen.shape[2:]))
+    last_value = values[-len(playing.observation) :]
     advantage = advantages(steps, last_value, hyper.discount, hyper.gae_lambda)
     data = steps, advantage, advantage + steps.value
     data = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), data)
@@ -151,21 +178,29 @@ def make_ppo_step(
     playing = playing._replace(
       last=jnp.where(ended > 0, returned, playing.last)
     )
-    loss, skipped = jnp.mean(told["loss"]), jnp.mean(told["skipped"])
-    controller_state = controller.update(
-      state.controller_state, loss=loss, stats=stats, **{"return": returned}
+    loss = jnp.mean(told["loss"])
+    new, old = (
+      Learned(s.params, s.model_state, s.opt_state) for s in (learned, state)
     )
-    new = learned.replace(
+    finite = stays_finite(loss, new.params, new, old)
+    new = jax.tree.map(functools.partial(jnp.where, finite), new, old)
+    heard = {"loss": loss, "stats": stats, "return": returned}
+    controller_state = controller.update(
+      state.controller_state,
+      **jax.tree.map(lambda x: jnp.where(finite, x, jnp.nan), heard),
+    )
+    new_state = state.replace(
       step=state.step + 1,
       controller_state=controller_state,
       extra={**state.extra, "task": playing},
+      **new._asdict(),
     )
-    return new, {
+    return new_state, {
       "loss": loss,
       "return": playing.last,
       "nonzero": jnp.mean(stats),
       "keep_ratio": keep_ratio,
-      "skipped": skipped,
+      "skipped": 1.0 - finite.astype(jnp.float32),
       "collapsed": jnp.asarray(
         getattr(controller_state, "collapsed", False), jnp.float32
       ),
@@ -175,23 +210,29 @@ def make_ppo_step(
 
 
 def rollout(
-  forward: Callable[[jax.Array], Any],
+  forward: Callable[[jax.Array], tuple[jax.Array, jax.Array]],
   env: Environment,
   playing: Playing,
   num_steps: int,
   key: jax.Array,
-) -> tuple[Playing, Transition, jax.Array]:
+) -> tuple[Playing, Transition]:
   """Lets every environment take steps.
 
+  Args:
+    forward: logits and values of observations.
+    env: see :class:`Environment`.
+    playing: where the environments are.
+    num_steps: of each.
+    key: of the actions and of the environments.
+
   Returns:
-    Where they are then, what happened, and the mean nonzero fractions by site.
+    Where they are then, and what happened.
   """
 
-  def act(now: Playing, key: jax.Array) -> Any:
-    act_key, step_key = jax.random.split(key)
-    (logits, value), stats = forward(now.observation)
-    action = jax.random.categorical(act_key, logits)
-    keys = jax.random.split(step_key, len(value))
+  def act(now: Playing, drawn: tuple[jax.Array, jax.Array]) -> Any:
+    noise, keys = drawn
+    logits, value = forward(now.observation)
+    action = jnp.argmax(logits + noise, axis=-1)
     observation, state, reward, ended = env.step(keys, now.state, action)
     got = now.so_far + reward
     done = Transition(
@@ -199,14 +240,15 @@ def rollout(
       *(reward, ended, jnp.where(ended, got, jnp.nan)),
     )
     so_far = jnp.where(ended, 0.0, got)
-    return now._replace(observation=observation, state=state, so_far=so_far), (
-      done,
-      stats,
-    )
+    now = now._replace(observation=observation, state=state, so_far=so_far)
+    return now, done
 
-  keys = jax.random.split(key, num_steps)
-  playing, (steps, stats) = lax.scan(act, playing, keys)
-  return playing, steps, jnp.mean(stats, axis=0)
+  # All of chance at once: in a loop, drawing takes longer than acting.
+  act_key, step_key = jax.random.split(key)
+  size = num_steps, len(playing.so_far)
+  noise = jax.random.gumbel(act_key, (*size, env.num_actions), jnp.float32)
+  keys = jax.random.split(step_key, size)
+  return lax.scan(act, playing, (noise, keys))
 
 
 def advantages(
