@@ -11,7 +11,6 @@ there, the same network and step in it. Writes
 """
 
 import argparse
-import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -63,8 +62,14 @@ def our_step(keep_ratio: float | None, **fields: Any) -> Callable[[], Any]:
     rng=key,
   )
   loss = classification_loss(apply_fn, inputs="tokens")
-  step = make_step(loss, tx, controller, donate_state=False)
-  return functools.partial(step, state, batch)
+  step = make_step(loss, tx, controller)
+  now = [jax.tree.map(jax.numpy.copy, state)]
+
+  def call() -> Any:
+    now[0], metrics = step(now[0], batch)
+    return metrics
+
+  return call
 
 
 def torch_step() -> Callable[[], Any] | None:

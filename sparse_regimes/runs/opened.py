@@ -143,7 +143,15 @@ def open_run(
   """
   with contextlib.ExitStack() as stack:
     with processes.all_or_none():
-      task = make_task(config, log, stored_constants(workdir))
+      constants = stored_constants(workdir)
+      task = make_task(config, log, constants)
+      known = (constants or {}).get("digest", task.digest)
+      if known != task.digest:
+        raise InputError(
+          f"data.name {config.data.name} is not what the run in {workdir} began"
+          f" with (checksum {known:08x}, now {task.digest:08x}): put that back,"
+          " or give another --workdir"
+        )
       past = epath.Path(config.train.start_from)
       # A run that has begun needs it no longer.
       if config.train.start_from and not has_checkpoints(workdir):
@@ -173,7 +181,9 @@ def open_run(
     checkpoints = stack.enter_context(
       Checkpoints(workdir, keep=config.checkpoint.keep)
     )
-    processes.on_first(lambda: store_constants(workdir, task.constants))
+    processes.on_first(
+      lambda: store_constants(workdir, task.constants, task.digest)
+    )
     state = factory.make_state(config, parts, task.inputs, task)
     shardings = state_shardings(state, mesh, config.train.parameters)
     restored = checkpoints.restore_latest(described(state, shardings), log)

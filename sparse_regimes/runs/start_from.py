@@ -14,6 +14,7 @@ from sparse_regimes.errors import InputError
 from sparse_regimes.runs import factory
 from sparse_regimes.runs.mesh import described, state_shardings
 from sparse_regimes.runs.past_run import describe_state, load_config, restore
+from sparse_regimes.runs.workdir import stored_constants
 from sparse_regimes.tasks import Task
 from sparse_regimes.training.averaging import EMA
 from sparse_regimes.training.state import TrainState
@@ -33,6 +34,15 @@ def check_start(workdir: epath.Path, config: ConfigDict, task: Task) -> None:
   """
   parent = load_config(workdir, "best", argument="train.start_from")
   factory.check_parent(config, parent)
+  theirs = (stored_constants(workdir) or {}).get("vocabulary")
+  ours = task.constants.get("vocabulary")
+  if None not in (theirs, ours) and theirs != ours:
+    differing = "".join(sorted(set(theirs) ^ set(ours)))
+    raise InputError(
+      f"train.start_from must be a run on text of the same characters, got"
+      f" {workdir}, which differs in {differing!r}; with task.level=byte all"
+      " texts have the same"
+    )
   _, state = describe_state(config, task)
   _, past = describe_state(parent, task)
   _adopt_all(state, past, workdir)

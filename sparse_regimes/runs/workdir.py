@@ -253,10 +253,19 @@ def stored_constants(path: epath.Path) -> dict[str, Any] | None:
   return read_object(file, most=_MAX_BYTES) if file.exists() else None
 
 
-def store_constants(path: epath.Path, constants: Mapping[str, Any]) -> None:
-  """Writes them, for whoever goes on with the run or looks at it."""
+def store_constants(
+  path: epath.Path, constants: Mapping[str, Any], digest: int
+) -> None:
+  """Writes them, for whoever goes on with the run or looks at it.
+
+  Args:
+    path: the run's folder.
+    constants: of its task.
+    digest: of its data.
+  """
+  content = {**constants, "digest": digest}
   if not (path / CONSTANTS_FILE).exists():
-    write(path / CONSTANTS_FILE, json.dumps(constants, indent=2) + "\n")
+    write(path / CONSTANTS_FILE, json.dumps(content, indent=2) + "\n")
 
 
 def differing_fields(

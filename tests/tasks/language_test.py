@@ -250,3 +250,31 @@ def test_streamed_killed_and_gone_on_it_is_the_same(tmp_path):
   ):
     for name, value in record.items():
       assert value == pytest.approx(other[name], rel=1e-5), name
+
+
+@pytest.mark.run
+def test_what_changed_since_the_run_began_is_noticed(
+  trained_text, tmp_path, capsys
+):
+  text = tmp_path / "mine.txt"
+  text.write_text("A word and another. " * 400)
+  arguments = (f"--config.data.name=text:{text}", "--config.train.epochs=1")
+  run(tmp_path / "run", *arguments)
+  # As many characters, the same ones: only the text has changed.
+  text.write_text("Another and a word. " * 399 + "A word and another. ")
+  arguments += (f"--workdir={tmp_path / 'run'}", f"--config={TINY_TEXT}")
+  with jax.numpy_dtype_promotion("standard"):
+    code = main([*arguments, "--config.train.num_devices=1"])
+  assert code == 2
+  assert "is not what the run in" in capsys.readouterr().err
+  # What a number stood for must not become something else.
+  with jax.numpy_dtype_promotion("standard"):
+    code = main(
+      [
+        *(*arguments[:2], f"--workdir={tmp_path / 'new'}", arguments[-1]),
+        *("--config.train.num_devices=1",),
+        f"--config.train.start_from={trained_text}",
+      ]
+    )
+  assert code == 2
+  assert "text of the same characters" in capsys.readouterr().err
