@@ -9,11 +9,8 @@ from sparse_regimes.controllers import Controller
 from sparse_regimes.layers import SparseActivation
 from sparse_regimes.masks import activations
 from sparse_regimes.masks.budget import num_kept
-from sparse_regimes.masks.selection import (
-  sparse_activation,
-  sparsify,
-  topk_mask,
-)
+from sparse_regimes.masks.masking import sparse_activation
+from sparse_regimes.masks.selection import sparsify, topk_mask
 from sparse_regimes.masks.sites import at_site
 from sparse_regimes.models.wide_resnet import WideResNet
 from sparse_regimes.training import projections

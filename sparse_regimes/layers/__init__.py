@@ -11,6 +11,7 @@ from sparse_regimes.layers.norms import (
 from sparse_regimes.layers.sparse_activation import SparseActivation
 from sparse_regimes.layers.synaptic_noise import SynapticNoise, synaptic_noise
 from sparse_regimes.layers.taps import tap
+from sparse_regimes.layers.token_product import token_product
 from sparse_regimes.layers.zeroth_bias import ZerothBias
 
 __all__ = [
@@ -26,4 +27,5 @@ __all__ = [
   "make_norm",
   "synaptic_noise",
   "tap",
+  "token_product",
 ]

@@ -1,5 +1,6 @@
 """A linear layer that reads the weights of active inputs alone."""
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -130,7 +131,10 @@ class GatheredDense(nn.Module):
 
   @nn.compact
   def __call__(
-    self, x: jax.Array, num_gathered: int | None = None
+    self,
+    x: jax.Array,
+    num_gathered: int | None = None,
+    product: Callable[[jax.Array, jax.Array], jax.Array] = jnp.matmul,
   ) -> jax.Array:
     """Maps ``[..., d]`` to ``[..., features]``.
 
@@ -138,6 +142,8 @@ class GatheredDense(nn.Module):
       x: inputs.
       num_gathered: see :func:`gathered_product`; None reads everything. For a
         single vector alone.
+      product: ``(inputs, kernel) -> outputs`` of two axes each; see
+        :func:`sparse_regimes.layers.token_product`.
     """
     shape = (x.shape[-1], self.features)
     kernel = self.param("kernel", self.kernel_init, shape, jnp.float32)
@@ -147,5 +153,5 @@ class GatheredDense(nn.Module):
     else:
       # Of two axes alone: of more, XLA on CPU turns activations over to find
       # the gradient of the kernel, and an MLP takes twice as long.
-      y = x.reshape(-1, x.shape[-1]) @ kernel
+      y = product(x.reshape(-1, x.shape[-1]), kernel)
     return y.reshape(*x.shape[:-1], self.features)

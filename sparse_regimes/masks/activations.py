@@ -161,6 +161,7 @@ ACTIVATIONS: dict[str, Activation] = {
   "softplus": jax.nn.softplus,
   "tanh": jnp.tanh,
   "identity": lambda x: x,
+  "squared_relu": lambda x: jnp.square(jax.nn.relu(x)),
   "jsrelu": j_squared_relu,
   "jsrelu_linear": functools.partial(j_squared_relu, linear_above=4.0),
   "s_relu": shifted_s,
@@ -169,7 +170,9 @@ ACTIVATIONS: dict[str, Activation] = {
 
 
 _FLAT = {
-  **dict.fromkeys(("relu", "jsrelu", "jsrelu_linear"), (-math.inf, 0.0)),
+  **dict.fromkeys(
+    ("relu", "squared_relu", "jsrelu", "jsrelu_linear"), (-math.inf, 0.0)
+  ),
   **dict.fromkeys(("s_relu", "s_jsrelu"), (-1.5, 1.5)),
 }
 
@@ -198,10 +201,10 @@ def get_activation(name: str | Activation) -> Activation:
 
   Args:
     name: ``relu``, ``leakyrelu`` (slope 0.1), ``elu``, ``gelu`` (exact),
-      ``silu``, ``softplus``, ``tanh``, ``identity``, ``jsrelu``
-      (:func:`j_squared_relu`), ``jsrelu_linear`` (the same, linear above 4),
-      ``s_relu``, ``s_jsrelu`` (:func:`shifted_s` of them), or a function, which
-      is returned.
+      ``silu``, ``softplus``, ``tanh``, ``identity``, ``squared_relu``,
+      ``jsrelu`` (:func:`j_squared_relu`), ``jsrelu_linear`` (the same, linear
+      above 4), ``s_relu``, ``s_jsrelu`` (:func:`shifted_s` of them), or a
+      function, which is returned.
 
   Raises:
     ValueError: for another name; the message lists these.

@@ -122,55 +122,16 @@ def sparsify(
   return _sparsify(x, keep_ratio, axis, scope, score, implementation)
 
 
-def sparse_activation(
+def topk_activation(
   x: jax.Array,
   keep_ratio: ArrayLike,
-  *,
-  activation: str | Activation = "relu",
-  scope: str = "global",
-  score: str = "value",
-  axis: Axis | None = None,
-  implementation: str | None = None,
+  activation: str | Activation,
+  scope: str,
+  score: str,
+  axis: Axis | None,
+  implementation: str | None,
 ) -> jax.Array:
-  r"""An activation of which only the top k entries survive.
-
-  .. math:: y = \sigma(x) \odot M, \quad
-     M = \mathrm{topk\_mask}(\sigma(x) \text{ or } |\sigma(x)|, r)
-
-  What shares a budget competes. With the scope ``global`` all positions of an
-  example do, so that in a causal model a later token decides which earlier
-  activations survive: it leaks the future. A causal model wants the scope
-  ``channel``, or ``axis=-1``.
-
-  Args:
-    x: pre-activations, real ``[b, ...]``, or ``[d]`` for one example.
-    keep_ratio: real scalar, Python or traced; at 1 or more the result is the
-      dense activation, bit for bit.
-    activation: ``relu``, ``leakyrelu`` (slope 0.1), ``elu``, ``gelu`` (exact),
-      ``silu``, ``softplus``, ``tanh``, ``identity``, ``jsrelu``,
-      ``jsrelu_linear``,
-      ``s_relu``, ``s_jsrelu``, or a pointwise function.
-    scope: ``global`` (per example) or ``channel`` (per position, last axis).
-    score: rank by ``value`` or ``magnitude``; what is kept is always the
-      activation itself. An activation whose negative values matter as much
-      (``tanh``, ``identity``) wants ``magnitude``: by value all of them go
-      first.
-    axis: the axis or axes that share one budget, instead of ``scope``.
-    implementation: as in :func:`topk_mask`.
-
-  Returns:
-    The shape and dtype of ``x``.
-
-  Raises:
-    ValueError: for an unknown name; the message lists the choices.
-
-  Example:
-    >>> sparse_activation(jnp.array([[-1.0, 3.0, 1.0, 2.0]]), 0.5)
-    Array([[0., 3., 0., 2.]], dtype=float32)
-
-  Source: Wang, arXiv 2603.03131.
-  """
-  x = jnp.asarray(x)
+  """See :func:`sparse_regimes.sparse_activation`, of the mask ``topk``."""
   if activation == "relu":
     one_of("score", score, SCORES)
     axes = budget_axes(x, axis, scope)

@@ -10,10 +10,9 @@ from jax.typing import ArrayLike
 
 from sparse_regimes.errors import in_range, one_of
 from sparse_regimes.layers import SparseActivation
-from sparse_regimes.masks.activations import Activation, get_activation
-from sparse_regimes.masks.budget import check_scope
-from sparse_regimes.masks.kernels.choice import IMPLEMENTATIONS
-from sparse_regimes.masks.selection import SCORES
+from sparse_regimes.masks.activations import Activation
+from sparse_regimes.masks.masking import check_site
+from sparse_regimes.masks.rules import remembers
 from sparse_regimes.masks.sites import at_site, check_sites
 from sparse_regimes.masks.statistics import nonzero_fraction
 
@@ -37,6 +36,8 @@ class ActorCritic(nn.Module):
     num_actions: to choose from.
     dtype: of the computation.
     implementation: of the selection.
+    mask: ``topk``, or another one of :func:`sparse_regimes.sparse_activation`.
+    gradient: ``masked``, ``straight_through`` or ``dense``.
 
   Raises:
     ValueError: on construction, naming the attribute that is wrong.
@@ -62,6 +63,8 @@ class ActorCritic(nn.Module):
   num_actions: int = 2
   dtype: Any = jnp.float32
   implementation: str | None = None
+  mask: str = "topk"
+  gradient: str = "masked"
   # Linen keeps ``self.scope`` for itself, so the argument is stored here.
   budget_scope: str = "global"
 
@@ -74,10 +77,15 @@ class ActorCritic(nn.Module):
     in_range("width", self.width, 1, 2**20)
     in_range("depth", self.depth, 1, 1000)
     in_range("num_actions", self.num_actions, 1, 2**20)
-    get_activation(self.activation)
-    check_scope(self.budget_scope)
-    one_of("score", self.score, SCORES)
-    one_of("implementation", self.implementation, (None, *IMPLEMENTATIONS))
+    check_site(
+      *(self.activation, self.budget_scope, self.score),
+      *(self.implementation, self.mask, self.gradient),
+    )
+    if remembers(self.mask):
+      raise ValueError(
+        f"mask must be one that remembers nothing where an actor plays, got"
+        f" {self.mask!r}"
+      )
 
   @nn.compact
   def __call__(
@@ -105,6 +113,8 @@ class ActorCritic(nn.Module):
         self.budget_scope,
         self.score,
         self.implementation,
+        mask=self.mask,
+        gradient=self.gradient,
         name=self.site_names[number],
       )(x, at_site(keep_ratio, number))
       nonzero.append(nonzero_fraction(y))

@@ -7,8 +7,13 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from sparse_regimes.layers import GatheredDense, SparseActivation
+from sparse_regimes.layers import (
+  GatheredDense,
+  SparseActivation,
+  token_product,
+)
 from sparse_regimes.masks.activations import Activation, get_activation
+from sparse_regimes.masks.budget import num_kept
 from sparse_regimes.masks.statistics import nonzero_fraction
 
 # By name; without biases.
@@ -33,6 +38,9 @@ class DecoderBlock(nn.Module):
   dropout: float
   dtype: Any
   implementation: str | None
+  mask: str
+  gradient: str
+  token_groups: int
 
   @nn.compact
   def __call__(
@@ -55,17 +63,22 @@ class DecoderBlock(nn.Module):
     y = self._linear(self.width, "attention_out", is_last=True)(y)
     x = x + dropout(y)
     y = self._norm("mlp_norm")(x)
-    hidden = self._linear(self.hidden_width, "up")(y)
+    up, down = self._products(mlp_ratio)
+    hidden = self._linear(self.hidden_width, "up")(y, product=up)
     if self.gated:
-      gate = self._linear(self.hidden_width, "gate")(y)
-      hidden = hidden * get_activation(self.activation)(gate)
+      gate = self._linear(self.hidden_width, "gate")(y, product=up)
+      if self.activation == "drelu":
+        hidden = jax.nn.relu(hidden) * jax.nn.relu(gate)
+      else:
+        hidden = hidden * get_activation(self.activation)(gate)
       hidden = self._site("identity", "mlp")(hidden, mlp_ratio)
     else:
       hidden = self._site(self.activation, "mlp")(hidden, mlp_ratio)
     stats.append(nonzero_fraction(hidden))
-    down = self._linear(self.width, "down", is_last=True)
     is_one = hidden.shape[0] * hidden.shape[1] == 1
-    y = down(hidden, num_gathered if is_one else None)
+    y = self._linear(self.width, "down", is_last=True)(
+      hidden, num_gathered if is_one else None, down
+    )
     return x + dropout(y), stats, seen
 
   def _attend(
@@ -105,6 +118,17 @@ class DecoderBlock(nn.Module):
     )
     return y.reshape(x.shape), seen
 
+  def _products(self, keep_ratio: jax.Array) -> tuple[Any, Any]:
+    """Of the MLP's first and second linears."""
+    m = self.token_groups
+    if not m:
+      return jnp.matmul, jnp.matmul
+    n = num_kept(m, keep_ratio)
+    return tuple(
+      lambda x, w, operand=operand: token_product(x, w, n, m, operand)
+      for operand in ("gradient", "inputs")
+    )
+
   def _norm(self, name: str) -> nn.Module:
     return make_norm(self.norm, self.dtype, name)
 
@@ -114,6 +138,8 @@ class DecoderBlock(nn.Module):
       "channel",
       self.score,
       self.implementation,
+      mask=self.mask,
+      gradient=self.gradient,
       name=name,
     )
 

@@ -23,9 +23,7 @@ from sparse_regimes.masks.activations import (
   mixed_activation,
   shifted,
 )
-from sparse_regimes.masks.budget import check_scope
-from sparse_regimes.masks.kernels.choice import IMPLEMENTATIONS
-from sparse_regimes.masks.selection import SCORES
+from sparse_regimes.masks.masking import check_site
 from sparse_regimes.masks.statistics import nonzero_fraction
 
 ZEROTH_BIASES = ("none", "input", "output")
@@ -61,6 +59,8 @@ class MLPBlock(nn.Module):
     dropout: rate behind the activation.
     dtype: of the computation.
     implementation: of the selection.
+    mask: ``topk``, or another one of :func:`sparse_regimes.sparse_activation`.
+    gradient: ``masked``, ``straight_through`` or ``dense``.
 
   Source: Peng et al., arXiv 2309.03004.
   """
@@ -80,6 +80,8 @@ class MLPBlock(nn.Module):
   dropout: float = 0.0
   dtype: Any = jnp.float32
   implementation: str | None = None
+  mask: str = "topk"
+  gradient: str = "masked"
 
   def __post_init__(self) -> None:
     super().__post_init__()
@@ -101,6 +103,8 @@ class MLPBlock(nn.Module):
       self.budget_scope,
       self.score,
       self.implementation,
+      mask=self.mask,
+      gradient=self.gradient,
       name="site",
     )(pre, keep_ratio)
     stats = nonzero_fraction(hidden)
@@ -151,9 +155,10 @@ def check_mlp(module: Any) -> None:
 
 def check_block(module: Any) -> None:
   """The same of what networks hand on to their blocks."""
-  get_activation(module.activation)
-  check_scope(module.budget_scope)
-  one_of("score", module.score, SCORES)
+  check_site(
+    *(module.activation, module.budget_scope, module.score),
+    *(module.implementation, module.mask, module.gradient),
+  )
   one_of("norm", module.norm, MLP_NORMS)
   one_of("zeroth_bias", module.zeroth_bias, ZEROTH_BIASES)
   in_range("noise", module.noise, 0)
@@ -161,7 +166,6 @@ def check_block(module: Any) -> None:
   in_range("shift_y", module.shift_y, -1e6, 1e6)
   in_range("dropout", module.dropout, 0, 1, below=True)
   in_range("mix_steps", module.mix_steps, 0, 2**31 - 1)
-  one_of("implementation", module.implementation, (None, *IMPLEMENTATIONS))
 
 
 def mlp_arguments(module: Any) -> dict[str, Any]:

@@ -11,9 +11,8 @@ from jax.typing import ArrayLike
 
 from sparse_regimes.errors import in_range, one_of
 from sparse_regimes.layers import GatheredDense
-from sparse_regimes.masks.activations import Activation, get_activation
-from sparse_regimes.masks.kernels.choice import IMPLEMENTATIONS
-from sparse_regimes.masks.selection import SCORES
+from sparse_regimes.masks.activations import Activation
+from sparse_regimes.masks.masking import check_site
 from sparse_regimes.masks.sites import at_site, check_sites
 from sparse_regimes.models.decoder_block import (
   TOKEN_NORMS,
@@ -69,6 +68,11 @@ class Transformer(nn.Module):
     context: tokens that are seen at once, at most.
     dtype: of the computation.
     implementation: of the selection.
+    mask: ``topk``, or another one of :func:`sparse_regimes.sparse_activation`.
+    gradient: ``masked``, ``straight_through`` or ``dense``.
+    token_groups: M, tokens of which N count in the gradient of an MLP's
+      weights, N as the keep ratio says; 0: all. See
+      :func:`sparse_regimes.layers.token_product`.
 
   Raises:
     ValueError: on construction, naming the attribute that is wrong; on a call,
@@ -105,6 +109,9 @@ class Transformer(nn.Module):
   context: int = 256
   dtype: Any = jnp.float32
   implementation: str | None = None
+  mask: str = "topk"
+  gradient: str = "masked"
+  token_groups: int = 0
 
   # Linen calls this again without the argument when it adopts a submodule.
   def __post_init__(self, scope: str | None = None) -> None:
@@ -119,13 +126,24 @@ class Transformer(nn.Module):
     in_range("heads", self.heads, 1, 1024)
     in_range("mlp_width", self.mlp_width, 0, 2**20)
     in_range("vocabulary", self.vocabulary, 1, 2**31 - 1)
+    in_range("token_groups", self.token_groups, 0, 2**16)
     in_range("context", self.context, 1, 2**20)
     in_range("dropout", self.dropout, 0, 1, below=True)
     one_of("positions", self.positions, POSITIONS)
     one_of("norm", self.norm, TOKEN_NORMS)
-    one_of("score", self.score, SCORES)
-    one_of("implementation", self.implementation, (None, *IMPLEMENTATIONS))
-    get_activation(self.activation)
+    # Of two linears a ReLU each.
+    activation = "relu" if self.activation == "drelu" else self.activation
+    if self.activation == "drelu" and not self.gated:
+      raise ValueError("activation drelu needs gated, got gated False")
+    check_site(
+      *(activation, "channel", self.score),
+      *(self.implementation, self.mask, self.gradient),
+    )
+    if self.mask == "batch_topk":
+      raise ValueError(
+        "mask batch_topk shares a budget over tokens: later ones would decide"
+        " what is left of earlier ones; threshold has none to share"
+      )
     if self.width % self.heads:
       raise ValueError(
         f"heads must divide the width of {self.width}, got {self.heads}"

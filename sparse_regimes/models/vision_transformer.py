@@ -75,6 +75,8 @@ class VisionTransformer(nn.Module):
   dropout: float = 0.0
   dtype: Any = jnp.float32
   implementation: str | None = None
+  mask: str = "topk"
+  gradient: str = "masked"
   # Linen keeps ``self.scope`` for itself, so the argument is stored here.
   budget_scope: str = "global"
 

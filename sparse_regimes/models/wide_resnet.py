@@ -15,10 +15,8 @@ from jax.typing import ArrayLike
 
 from sparse_regimes.errors import in_range, one_of
 from sparse_regimes.layers import NORMS, SparseActivation, make_norm
-from sparse_regimes.masks.activations import Activation, get_activation
-from sparse_regimes.masks.budget import check_scope
-from sparse_regimes.masks.kernels.choice import IMPLEMENTATIONS
-from sparse_regimes.masks.selection import SCORES
+from sparse_regimes.masks.activations import Activation
+from sparse_regimes.masks.masking import check_site
 from sparse_regimes.masks.sites import at_site, check_sites
 from sparse_regimes.masks.statistics import nonzero_fraction
 
@@ -47,6 +45,8 @@ class WideResNet(nn.Module):
     dropout: rate between the two convolutions of a block, in ``[0, 1)``.
     dtype: of the computation; parameters are float32.
     implementation: of the selection; None is the fastest here.
+    mask: ``topk``, or another one of :func:`sparse_regimes.sparse_activation`.
+    gradient: ``masked``, ``straight_through`` or ``dense``.
 
   Raises:
     ValueError: on construction, naming the attribute that is wrong.
@@ -73,6 +73,8 @@ class WideResNet(nn.Module):
   dropout: float = 0.0
   dtype: Any = jnp.float32
   implementation: str | None = None
+  mask: str = "topk"
+  gradient: str = "masked"
   # Linen keeps ``self.scope`` for itself, so the argument is stored here.
   budget_scope: str = "global"
 
@@ -89,10 +91,10 @@ class WideResNet(nn.Module):
     in_range("num_classes", self.num_classes, 1)
     in_range("dropout", self.dropout, 0, 1, below=True)
     one_of("norm", self.norm, NORMS)
-    get_activation(self.activation)
-    check_scope(self.budget_scope)
-    one_of("score", self.score, SCORES)
-    one_of("implementation", self.implementation, (None, *IMPLEMENTATIONS))
+    check_site(
+      *(self.activation, self.budget_scope, self.score),
+      *(self.implementation, self.mask, self.gradient),
+    )
 
   @nn.compact
   def __call__(
@@ -116,7 +118,9 @@ class WideResNet(nn.Module):
     def norm_and_activate(x: jax.Array, norm: str) -> jax.Array:
       normed = make_norm(self.norm, train=train, dtype=self.dtype, name=norm)(x)
       y = SparseActivation(
-        self.activation, self.budget_scope, self.score, self.implementation
+        *(self.activation, self.budget_scope, self.score, self.implementation),
+        mask=self.mask,
+        gradient=self.gradient,
       )(normed, at_site(keep_ratio, len(nonzero)))
       nonzero.append(nonzero_fraction(y))
       return y
