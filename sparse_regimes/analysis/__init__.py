@@ -1,5 +1,9 @@
 """Measures of sparsity, flatness, spectra and robustness."""
 
+from sparse_regimes.analysis.allocation import (
+  AllocationRow,
+  greedy_allocation,
+)
 from sparse_regimes.analysis.flatness import (
   augmented_flatness,
   hessian_sample,
@@ -30,6 +34,7 @@ from sparse_regimes.analysis.spectra import (
 )
 
 __all__ = [
+  "AllocationRow",
   "Concentration",
   "Layer",
   "Measures",
@@ -41,6 +46,7 @@ __all__ = [
   "fgsm_accuracy",
   "gradient_norms",
   "gram_eigenvalues",
+  "greedy_allocation",
   "hessian_sample",
   "hessian_trace",
   "l0_coefficient",

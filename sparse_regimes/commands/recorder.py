@@ -182,7 +182,8 @@ def controller_record(state: TrainState) -> Record:
   controller_state = innermost(state.controller_state)
   patience = getattr(controller_state, "waiting", None)
   values = {
-    "keep_ratio": controller_state.keep_ratio,
+    # What is in force: a controller may be told to wait.
+    "keep_ratio": state.controller_state.keep_ratio,
     "ema_accuracy": getattr(controller_state, "ema", None),
     "best_ema_accuracy": getattr(controller_state, "best_ema", None),
     "cooldown": getattr(controller_state, "cooldown", patience),

@@ -60,6 +60,20 @@ def innermost(state: Any) -> Any:
   return state
 
 
+def total_budget(state: Any) -> jax.Array:
+  """The budget of all sites together, float32 scalar.
+
+  It is a state's ``total`` where it has one, else the mean over its sites.
+
+  Example:
+    >>> from sparse_regimes import controllers
+    >>> print(total_budget(controllers.constant((0.5, 0.1)).init()))
+    0.3
+  """
+  total = getattr(state, "total", None)
+  return jnp.mean(state.keep_ratio) if total is None else total
+
+
 class Signal(NamedTuple):
   """Which of a step's signals a controller follows, and what is good.
 
@@ -134,6 +148,26 @@ class Signal(NamedTuple):
   def drop(self, ema: jax.Array, best_ema: jax.Array) -> jax.Array:
     """How much worse the average is than its best, at least 0."""
     return best_ema - ema if self.higher_is_better else ema - best_ema
+
+
+class VectorSignal(Signal):
+  """A signal of several numbers, such as the nonzero fractions by site."""
+
+  def read(self, signals: dict[str, ArrayLike]) -> jax.Array:
+    """Its entries one after another, float32 ``[n]``.
+
+    Raises:
+      ValueError: listing the signals, if it is not among them, or if it is
+        empty.
+    """
+    self.check(signals)
+    leaves = jax.tree.leaves(signals[self.name])
+    parts = [jnp.ravel(jnp.asarray(leaf, jnp.float32)) for leaf in leaves]
+    if not sum(part.size for part in parts):
+      raise ValueError(
+        f"{self.of}'s signal {self.name!r} must have an entry, got none"
+      )
+    return jnp.concatenate(parts)
 
 
 def make_signal(
@@ -220,13 +254,13 @@ def guarded(init: Callable[[], Any], update: Callable[..., Any]) -> Controller:
       # A signal may have the name that update gives the state.
       heard = {name: signals[name] for name in signals if name != first.name}
     new = update(state, **heard)
-    return _where(finite, new, state)
+    return chosen(finite, new, state)
 
   return Controller(guarded_init, guarded_update)
 
 
-def _where(finite: jax.Array, new: Any, old: Any) -> Any:
-  """The new state if ``finite``, with the shapes and dtypes of the old one."""
+def chosen(moves: jax.Array, new: Any, old: Any) -> Any:
+  """The new state if ``moves``, with the shapes and dtypes of the old one."""
 
   def choose(new: Any, old: jax.Array) -> jax.Array:
     if jnp.shape(new) != old.shape:
@@ -240,8 +274,8 @@ def _where(finite: jax.Array, new: Any, old: Any) -> Any:
         f" {jnp.result_type(new)} for {old.dtype}: give init() a float, as"
         " jnp.float32(1)"
       )
-    chosen = jnp.where(finite, new, old)
-    return chosen if chosen.dtype == old.dtype else chosen.astype(old.dtype)
+    one = jnp.where(moves, new, old)
+    return one if one.dtype == old.dtype else one.astype(old.dtype)
 
   return jax.tree.map(choose, new, old)
 
@@ -260,11 +294,13 @@ def following(
   Args:
     init: see :class:`Controller`.
     signal: what it follows.
-    update: takes the state, the signal's value and all signals.
+    update: takes the state, the signal's value and all signals. Where the value
+      is not finite, its result is not used.
   """
 
   def following_update(state: Any, /, **signals: Any) -> Any:
     value = signal.read(signals)
-    return _where(jnp.isfinite(value), update(state, value, signals), state)
+    finite = jnp.all(jnp.isfinite(value))
+    return chosen(finite, update(state, value, signals), state)
 
   return Controller(init, following_update)

@@ -5,7 +5,12 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from sparse_regimes.controllers.base import Controller, following, make_signal
+from sparse_regimes.controllers.base import (
+  Controller,
+  following,
+  make_signal,
+  total_budget,
+)
 from sparse_regimes.controllers.bounds import MAX_COUNT
 from sparse_regimes.errors import in_range
 
@@ -31,6 +36,11 @@ class ShuffledState(NamedTuple):
   def keep_ratio(self) -> jax.Array:
     """The budget in force."""
     return self.controller.keep_ratio
+
+  @property
+  def total(self) -> jax.Array:
+    """The budget of all sites together."""
+    return total_budget(self.controller)
 
 
 def shuffled(

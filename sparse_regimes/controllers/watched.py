@@ -9,6 +9,7 @@ from sparse_regimes.controllers.base import (
   Controller,
   following,
   make_signal,
+  total_budget,
 )
 from sparse_regimes.controllers.bounds import MAX_COUNT
 from sparse_regimes.errors import in_range
@@ -45,6 +46,11 @@ class WatchedState(NamedTuple):
     """The budget in force."""
     return self.controller.keep_ratio
 
+  @property
+  def total(self) -> jax.Array:
+    """The budget of all sites together."""
+    return total_budget(self.controller)
+
 
 def watched(
   controller: Controller,
@@ -61,8 +67,9 @@ def watched(
   collapsed when :math:`b - e > \tau` in P batches in a row after one with which
   the budget rose, and before any with which it fell; it has recovered when
   :math:`b - e \le \tau`. The average may fall after the reset: the strategies
-  follow a faster one. With a budget for each site their mean counts. Nothing
-  that the controller decides depends on it.
+  follow a faster one. With a budget for each site their mean counts, or the
+  total that they share (:func:`shared`). Nothing that the controller decides
+  depends on it.
 
   Args:
     controller: what decides the budget.
@@ -126,7 +133,7 @@ def watched(
       ema_beta=ema_beta,
     )
     is_low = follows.drop(average, best_average) > drop_tol
-    before, now = jnp.mean(state.keep_ratio), jnp.mean(new.keep_ratio)
+    before, now = state.total, total_budget(new)
     rose, fell = now > before, now < before
     count = state.since_reset
     count = jnp.where(is_low, count, jnp.minimum(count, 0))

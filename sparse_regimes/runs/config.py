@@ -56,6 +56,14 @@ def default_config() -> ConfigDict:
       },
       # What the controller hears of; 0: the accuracy of this very batch.
       "signal": {"shuffle_window": 0, "shuffle_seed": 0},
+      # What is around any controller.
+      "budget": {
+        "dense_start": 0,  # steps at 1, of which the controller does not hear
+        "share_every": 0,  # steps from one sharing among sites to the next
+        "share_strength": 0.5,  # 0: alike; 1: as each is active
+        "share_least": 0.1,  # of the budget, for every site
+        "share_weights": (),  # sizes of the sites; empty: all alike
+      },
       # Not back within drop_tol of the best, so many decisions after a reset.
       "collapse": {"decisions": 10, "drop_tol": 0.12},
       "optimizer": {
@@ -115,7 +123,10 @@ def default_config() -> ConfigDict:
 # Budgets, of which each site may have its own.
 _BY_SITE = tuple(
   f"controller.{name}"
-  for name in ("keep_ratio", "keep_init", "keep_min", "keep_max")
+  for name in (
+    *("keep_ratio", "keep_init", "keep_min", "keep_max"),
+    *("keep_final", "keep_sparse"),
+  )
 )
 
 

@@ -2,7 +2,7 @@
 
 import functools
 import inspect
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -38,13 +38,21 @@ from sparse_regimes.training.state import TrainState
 DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 
 
-def make_controller(config: ConfigDict) -> Controller:
+def make_controller(
+  config: ConfigDict, site_names: Sequence[str] = ()
+) -> Controller:
   """The controller of ``config.controller``, watched for a collapse.
 
   A collapse is one of the task's metric, whatever the controller follows.
 
   What it draws depends on the run's seed, too, so that no two seeds share it.
   With ``signal.shuffle_window`` above 0 it hears of accuracy at random times.
+  With ``budget.share_every`` above 0 sites share its budget, with
+  ``budget.dense_start`` above 0 it begins after so many dense steps.
+
+  Args:
+    config: the whole config.
+    site_names: of the model, if it says them.
   """
   with section_of("controller"):
     given = config.controller.to_dict()
@@ -68,15 +76,52 @@ def make_controller(config: ConfigDict) -> Controller:
       draw_seed=_seed(config, config.signal.shuffle_seed),
       signal=config.controller.get("signal", metric),
     )
+  with section_of("budget"):
+    controller = _around(controller, config.budget, len(site_names))
   with section_of("collapse"):
     decisions = in_range("decisions", config.collapse.decisions, 1, 10**6)
-    patience = decisions * config.controller.get("decide_every", 1)
+    section = config.controller
+    every = section.get("decide_every", section.get("check_every", 1))
+    patience = decisions * every
     return controllers.watched(
       controller,
       patience=min(patience, MAX_COUNT),
       drop_tol=config.collapse.drop_tol,
       signal=metric,
     )
+
+
+def _around(
+  controller: Controller, budget: ConfigDict, num_sites: int
+) -> Controller:
+  """What ``config.budget`` puts around a controller."""
+  in_range("share_every", budget.share_every, 0, MAX_COUNT)
+  in_range("dense_start", budget.dense_start, 0, MAX_COUNT)
+  if budget.share_every:
+    weights = budget.share_weights or (1.0,) * num_sites
+    if not weights:
+      raise ValueError(
+        "share_weights must have an entry for each site where the model has no"
+        " site_names, got ()"
+      )
+    in_range("share_weights", weights, 1e-6)
+    in_range("share_strength", budget.share_strength, 0, 1)
+    in_range("share_least", budget.share_least, 0, 1)
+    if jax.eval_shape(controller.init).keep_ratio.shape:
+      raise ValueError(
+        "share_every must be 0 where the controller has a budget for each"
+        f" site, got {budget.share_every}"
+      )
+    controller = controllers.shared(
+      controller,
+      weights,
+      every=budget.share_every,
+      strength=budget.share_strength,
+      least=budget.share_least,
+    )
+  if budget.dense_start:
+    controller = controllers.dense_start(controller, budget.dense_start)
+  return controller
 
 
 def make_model(
@@ -147,6 +192,12 @@ def make_optimizer(
         f"train.accumulate must be 1 where optimizer.{field} is on, got"
         f" {accumulate}"
       )
+  if cfg.restart_at_resets and config.budget.share_every:
+    # It looks for a rise of one budget.
+    raise InputError(
+      "budget.share_every must be 0 where optimizer.restart_at_resets is on,"
+      f" got {config.budget.share_every}"
+    )
   # An optimizer counts its updates, a schedule steps.
   if accumulate > 1:
     schedule = _by_update(schedule, accumulate, 1)
@@ -231,7 +282,7 @@ def make_parts(
   model = make_model(config, platform=jax.default_backend(), **arguments)
   return Parts(
     model=model,
-    controller=make_controller(config),
+    controller=make_controller(config, getattr(model, "site_names", ())),
     schedule=schedule,
     tx=make_optimizer(config, schedule, model, steps_per_epoch=steps_per_epoch),
   )

@@ -138,7 +138,12 @@ class Journal:
     ):
       self.step += 1
       # Of a budget for each site, the mean.
-      self.budget.see(self.step, float(np.mean(keep_ratio)))
+      mean = float(np.mean(keep_ratio))
+      last = self.budget.last or 0.0
+      # Where sites share one, that differs by rounding.
+      if np.ndim(keep_ratio) and abs(mean - last) < 1e-5 * last:
+        mean = last
+      self.budget.see(self.step, mean)
       self._see_collapse(bool(collapsed))
     self.skipped += int(np.sum(metrics["skipped"]))
 

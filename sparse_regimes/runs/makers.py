@@ -25,9 +25,14 @@ from sparse_regimes.references import is_reference, resolve
 from sparse_regimes.tasks import TASKS, Task
 
 CONTROLLERS: dict[str, Callable[..., Controller]] = {
+  "adaptive": controllers.adaptive,
   "constant": controllers.constant,
   "cosine": controllers.cosine,
+  "gentle": controllers.gentle,
+  "k_decay": controllers.k_decay,
+  "polynomial": controllers.polynomial,
   "random_ratio": controllers.random_ratio,
+  "ssd_switch": controllers.ssd_switch,
   "strategy1": controllers.strategy1,
   "strategy2": controllers.strategy2,
 }

@@ -205,6 +205,14 @@ def test_a_constant_budget_for_each_site():
     lambda b: controllers.strategy2(keep_max=1.0, keep_min=b, decide_every=1),
     lambda b: controllers.cosine(keep_min=b, decide_every=1),
     lambda b: controllers.random_ratio(keep_min=b),
+    lambda b: controllers.gentle(keep_init=b, keep_min=0.0, decide_every=1),
+    lambda b: controllers.adaptive(
+      keep_min=b, decide_every=1, signal="accuracy"
+    ),
+    lambda b: controllers.polynomial(keep_final=b, decide_every=1),
+    lambda b: controllers.k_decay(keep_init=b),
+    lambda b: controllers.ssd_switch(keep_sparse=b, signal="accuracy"),
+    lambda b: controllers.dense_start(controllers.constant(b), 3),
     lambda b: controllers.watched(controllers.strategy2(keep_init=b)),
   ],
 )

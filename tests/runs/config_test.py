@@ -78,7 +78,7 @@ def test_shipped_configs_go_by_name():
     ("optimizer.milestones=(9,-1)", "optimizer.milestones must be in \\[0, 1"),
     ("model.depth=12", "model.depth must be 6n \\+ 4 .*, got 12"),
     ("model.dropout=1.5", "model.dropout must be in \\[0, 1\\), got 1.5"),
-    ("controller.name=pid", "controller.name must be one of constant, cosine"),
+    ("controller.name=pid", "controller.name must be one of adaptive"),
     ("controller.keep_min=1.5", "controller.keep_min must be in \\[0, 1\\]"),
     ("controller.keep_max=nan", "controller.keep_max must be float, got 'nan'"),
     ("controller.patience=2", "controller.patience is not a field of the stra"),

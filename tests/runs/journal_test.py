@@ -21,6 +21,14 @@ def test_the_budget_s_moves_are_counted_once():
   assert journal.step == 4
 
 
+def test_of_sites_that_share_a_budget_rounding_is_no_move():
+  journal = Journal()
+  shares = [[0.5, 0.3], [0.4, 0.4000001], [0.2, 0.6], [0.2, 0.5], [1, 1]]
+  journal.add_steps(metrics(shares))
+  assert journal.budget.steps == [1, 4, 5]
+  np.testing.assert_allclose(journal.budget.keep_ratios, [0.4, 0.35, 1])
+
+
 def test_a_collapse_has_a_beginning_and_an_end():
   journal = Journal()
   for collapsed in (0, 1, 1, 0, 1):

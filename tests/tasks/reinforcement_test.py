@@ -248,3 +248,9 @@ def test_the_schedule_counts_steps_of_the_run():
   np.testing.assert_allclose(
     by_step, np.tile(3e-3 * (1 - np.arange(20) / 20), (4, 1)).T, rtol=1e-3
   )
+
+
+def test_a_switch_may_follow_what_is_active():
+  switches = ["controller.name=ssd_switch", "controller.signal=stats"]
+  config = configs.load(str(TINY_PLAY), switches)
+  assert config.controller.signal == "stats"

@@ -112,7 +112,9 @@ class Reinforcement:
         f" (train.batch_size times task.num_steps), got {task.num_minibatches}"
       )
     signal = config.controller.get("signal", "return")
-    if signal not in ("return", "loss"):
+    # Of the step's signals this one is no scalar.
+    follows_stats = config.controller.name == "ssd_switch" and signal == "stats"
+    if signal not in ("return", "loss") and not follows_stats:
       raise InputError(
         "controller.signal must be return or loss where task.name is"
         f" reinforcement, got {signal}"
