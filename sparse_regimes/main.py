@@ -1,8 +1,8 @@
 """The command line: ``python -m sparse_regimes COMMAND``, ``sparse-regimes``.
 
-Commands on a run: train, eval, measure, generate, report. On many: compare,
-search, table, flat_minima, match_budgets. On this installation: list, doctor.
-Each tells with --help what it takes.
+Commands on a run: train, eval, measure, calibrate, generate, report. On many:
+compare, search, table, flat_minima, match_budgets. On this installation: list,
+doctor. Each tells with --help what it takes.
 """
 
 import argparse
@@ -20,6 +20,7 @@ from etils import epath
 
 from sparse_regimes import __version__, interrupts
 from sparse_regimes.commands import show
+from sparse_regimes.commands.calibrate import calibrate_runs
 from sparse_regimes.commands.evaluate import parse_keep_ratios, sweep_runs
 from sparse_regimes.commands.generate import generate_text
 from sparse_regimes.commands.measure import measure_run
@@ -51,7 +52,7 @@ def _folders(text: str) -> list[epath.Path]:
   return [_folder(path) for path in text.split(",")]
 
 
-MODES = ("train", "eval", "measure", "generate", "report")
+MODES = ("train", "eval", "measure", "calibrate", "generate", "report")
 # Each in a file of its name, with a function of its name.
 STUDIES = ("compare", "search", "table", "flat_minima", "match_budgets")
 SHOWN = {"list": show.named, "doctor": show.checked}
@@ -117,10 +118,32 @@ def main(argv: Sequence[str] | None = None) -> int:
     help="eval, generate: numbers, or LOWEST:HIGHEST:COUNT in equal factors",
   )
   parser.add_argument(
-    "--against", default=[], type=_folders, help="eval: more runs, by commas"
+    "--against",
+    default=[],
+    type=_folders,
+    help="eval, calibrate: more runs, by commas",
   )
   parser.add_argument(
-    "--checkpoint", default="best", help="eval, generate: best or last"
+    "--checkpoint",
+    default="best",
+    help="eval, calibrate, generate: best or last",
+  )
+  parser.add_argument(
+    "--calibration",
+    type=_folder,
+    help="eval: a calibration.json, whose thresholds take the masks' place",
+  )
+  calibrating = parser.add_argument_group(
+    "calibrate", "thresholds for a network that was trained without them"
+  )
+  calibrating.add_argument(
+    "--target", type=float, default=0.5, help="sparsity that they are for"
+  )
+  calibrating.add_argument(
+    "--num_examples", type=int, default=256, help="of the training set"
+  )
+  calibrating.add_argument(
+    "--activation", help="one to try in place of the network's"
   )
   generating = parser.add_argument_group(
     "generate", "text of a language model, at each of the --keep_ratios"
@@ -202,6 +225,16 @@ def _run(args: argparse.Namespace, overrides: Sequence[str]) -> None:
       hessian_samples=args.hessian_samples,
     )
     return
+  if args.mode == "calibrate":
+    calibrate_runs(
+      [args.workdir, *args.against],
+      overrides,
+      args.checkpoint,
+      target=args.target,
+      num_examples=args.num_examples,
+      activation=args.activation,
+    )
+    return
   ratios = parse_keep_ratios(args.keep_ratios)
   if args.mode == "generate":
     generate_text(
@@ -215,7 +248,11 @@ def _run(args: argparse.Namespace, overrides: Sequence[str]) -> None:
     return
   if args.mode == "eval":
     sweep_runs(
-      [args.workdir, *args.against], overrides, ratios, args.checkpoint
+      [args.workdir, *args.against],
+      overrides,
+      ratios,
+      args.checkpoint,
+      calibration=args.calibration,
     )
     return
   if args.config is None:

@@ -43,8 +43,10 @@ def greedy_allocation(
      s_{i^*} \leftarrow \min(1, s_{i^*} + \delta_{i^*})
 
   until :math:`\sum_i w_i s_i / \sum_i w_i` is at the target. Of equal errors
-  the first site's counts. A step costs an error for each site that is not yet
-  at 1, and one of the uniform allocation.
+  the first site's counts. Where the uniform allocation turns out to be better,
+  the search goes on from there, which is ours: where sites work on one another,
+  the cheapest steps may lead astray. A step costs an error for each site that
+  is not yet at 1, and one of the uniform allocation.
 
   Args:
     error_fn: ``error_fn(sparsities) -> error``, of a float64 ``[num_sites]`` in
@@ -96,7 +98,7 @@ def greedy_allocation(
     return np.minimum(1.0, counts * (base_step / sizes))
 
   # Counted, not added up, so that nothing is lost by rounding.
-  counts = np.zeros(sizes.size, np.int64)
+  counts = np.zeros(sizes.size)
   rows: list[AllocationRow] = []
   sparsity = 0.0
   while sparsity < target - _ROUNDING:
@@ -109,11 +111,16 @@ def greedy_allocation(
     counts[site] += 1
     by_site = after(counts)
     sparsity = float(np.average(by_site, weights=sizes))
+    uniform = np.full(sizes.size, sparsity)
+    uniform_error = error_of(uniform)
+    if uniform_error < error:
+      error, by_site = uniform_error, uniform
+      counts = sparsity * sizes / base_step
     rows.append(
       AllocationRow(
         sparsity=sparsity,
         error=error,
-        uniform_error=error_of(np.full(sizes.size, sparsity)),
+        uniform_error=uniform_error,
         by_site=tuple(by_site.tolist()),
       )
     )

@@ -11,6 +11,7 @@ import numpy as np
 from etils import epath
 from ml_collections import ConfigDict
 
+from sparse_regimes.commands.calibrate import calibrated
 from sparse_regimes.errors import InputError, in_range
 from sparse_regimes.files import write
 from sparse_regimes.masks.sites import check_sites
@@ -18,7 +19,7 @@ from sparse_regimes.runs import factory
 from sparse_regimes.runs.evaluate import Batches, evaluate, make_batches
 from sparse_regimes.runs.mesh import make_mesh
 from sparse_regimes.runs.pace import format_seconds
-from sparse_regimes.runs.past_run import load_config, load_run
+from sparse_regimes.runs.past_run import PastRun, load_config, load_run
 from sparse_regimes.runs.tables import write_sweep
 from sparse_regimes.tasks import Task, length
 from sparse_regimes.training.averaging import averaged
@@ -33,6 +34,8 @@ def sweep_runs(
   keep_ratios: Sequence[float | tuple[float, ...]],
   which: str,
   log: Callable[[str], None] = print,
+  *,
+  calibration: epath.Path | None = None,
 ) -> None:
   """Evaluates runs at the same budgets, each in one compiled program.
 
@@ -45,10 +48,12 @@ def sweep_runs(
     keep_ratios: each in ``[0, 1]``, or one for each site.
     which: ``best`` or ``last``.
     log: takes a line at a time.
+    calibration: a file of ``calibrate``, of the run: its thresholds take the
+      place of the masks.
 
   Raises:
     InputError: if one is no run, has no such checkpoint, or was trained on
-      other data than the first.
+      other data than the first; for thresholds of other sites.
   """
   loaded = [
     load_config(workdir, which, overrides, "--against" if i else "--workdir")
@@ -57,7 +62,10 @@ def sweep_runs(
   _check_same_data(workdirs, loaded)
   sweeps = {}
   for workdir, config in zip(workdirs, loaded, strict=True):
-    rows = _sweep_run(workdir, config, keep_ratios, which, log)
+    run = load_run(workdir, config, which, log)
+    if calibration is not None:
+      calibrated(run, calibration)
+    rows = _sweep_run(workdir, run, keep_ratios, which, log)
     sweeps[str(workdir)] = rows
   # Drawing is slow to import, and training may do without.
   from sparse_regimes.reports import figures, pictures
@@ -130,12 +138,12 @@ def _check_same_data(
 
 def _sweep_run(
   workdir: epath.Path,
-  config: ConfigDict,
+  run: PastRun,
   keep_ratios: Sequence[float | tuple[float, ...]],
   which: str,
   log: Callable[[str], None],
 ) -> list[dict]:
-  run = load_run(workdir, config, which, log)
+  config = run.config
   task, journal, state = run.task, run.journal, run.state
   if config.eval.parameters == "ema":
     try:

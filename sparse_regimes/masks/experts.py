@@ -6,10 +6,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
-from scipy.optimize import linear_sum_assignment
 
 from sparse_regimes.errors import in_range
-from sparse_regimes.masks.budget import num_kept
 from sparse_regimes.masks.selection import topk_mask
 
 
@@ -51,11 +49,6 @@ def expert_mask(
   return jnp.repeat(chosen, size, axis=-1)
 
 
-def num_active(groups: int, keep_ratio: ArrayLike) -> jax.Array:
-  """How many groups stay: :func:`sparse_regimes.num_kept` of them."""
-  return num_kept(groups, keep_ratio)
-
-
 def make_experts(
   weights: np.ndarray, groups: int, *, rounds: int = 20, seed: int = 0
 ) -> Experts:
@@ -88,6 +81,9 @@ def make_experts(
   Source: the conversion of MoEfication, as SSD uses it; the exact assignment
     in place of an auction is ours.
   """
+  # Slow to import, and wanted here alone.
+  from scipy.optimize import linear_sum_assignment
+
   weights = np.asarray(weights, np.float32)
   hidden = weights.shape[1]
   in_range("groups", groups, 1, hidden)

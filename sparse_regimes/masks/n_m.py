@@ -4,6 +4,7 @@ import operator
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.typing import ArrayLike
 
 from sparse_regimes.errors import in_range
@@ -39,7 +40,7 @@ def n_m_mask(
   """
   m = operator.index(m)
   in_range("m", m, 1, 2**16)
-  if not isinstance(n, jax.core.Tracer) and not 0 <= int(n) <= m:
+  if not isinstance(n, jax.core.Tracer) and not 0 <= np.asarray(n) <= m:
     raise ValueError(f"n must be from 0 to m = {m}, got {n}")
   scores = jnp.moveaxis(jnp.asarray(scores), axis, -1)
   size = scores.shape[-1]

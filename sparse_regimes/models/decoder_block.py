@@ -124,9 +124,9 @@ class DecoderBlock(nn.Module):
     if not m:
       return jnp.matmul, jnp.matmul
     n = num_kept(m, keep_ratio)
-    return tuple(
-      lambda x, w, operand=operand: token_product(x, w, n, m, operand)
-      for operand in ("gradient", "inputs")
+    return (
+      lambda x, w: token_product(x, w, n, m, "gradient"),
+      lambda x, w: token_product(x, w, n, m, "inputs"),
     )
 
   def _norm(self, name: str) -> nn.Module:

@@ -36,7 +36,7 @@ def check_start(workdir: epath.Path, config: ConfigDict, task: Task) -> None:
   factory.check_parent(config, parent)
   theirs = (stored_constants(workdir) or {}).get("vocabulary")
   ours = task.constants.get("vocabulary")
-  if None not in (theirs, ours) and theirs != ours:
+  if theirs is not None and ours is not None and theirs != ours:
     differing = "".join(sorted(set(theirs) ^ set(ours)))
     raise InputError(
       f"train.start_from must be a run on text of the same characters, got"

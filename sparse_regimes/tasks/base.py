@@ -23,12 +23,14 @@ class Task(Protocol):
   which are the arguments that have defaults. It raises an ``InputError`` for
   data that no run can train on.
 
-  Two more methods are taken where a task has them: ``sweep``, for rows that
-  say more than the evaluation does, and ``measure``, for ``--mode=measure``;
-  :class:`sparse_regimes.tasks.Classification` has both. And an attribute
-  ``rate``, in what a pace is told to people and how many of it an example has:
-  ``("tokens", 64)``; and a static method ``updates_per_step(config)``, where
-  its step calls the optimizer several times.
+  Three more methods are taken where a task has them: ``sweep``, for rows that
+  say more than the evaluation does, ``measure``, for ``--mode=measure``, and
+  ``inputs_of(batch)``, what the network takes of an evaluation's batch, for
+  ``calibrate``; :class:`sparse_regimes.tasks.Classification` has them. And an
+  attribute ``rate``, in what a pace is told to people and how many of it an
+  example has: ``("tokens", 64)``; and a static method
+  ``updates_per_step(config)``, where its step calls the optimizer several
+  times.
 
   Attributes:
     unit: what a batch is made of, for people: ``images``.

@@ -42,10 +42,10 @@ def stays_finite(
   """
   by_parameter = [_are_finite(grads), _are_finite(new.params)]
   others = _stay_finite(new.model_state, old.model_state)
-  structure = jax.tree.structure(grads)
+  structure: Any = jax.tree.structure(grads)
 
   def is_like(tree: Any) -> bool:
-    return jax.tree.structure(tree) == structure
+    return bool(structure == jax.tree.structure(tree))
 
   parts = (
     jax.tree.leaves(state, is_leaf=is_like)

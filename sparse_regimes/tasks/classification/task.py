@@ -101,6 +101,10 @@ class Classification:
       splits.check_batch(config, named.SIZES[config.data.name])
     return {"num_classes": 1}
 
+  def inputs_of(self, batch: Any) -> jax.Array:
+    """What the network takes of a batch of an evaluation set."""
+    return self._scale(batch["images"])
+
   def batch(self, examples: Examples, index: jax.Array) -> dict[str, jax.Array]:
     """The images and labels at ``index``."""
     return gather(examples, index)

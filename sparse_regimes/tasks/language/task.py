@@ -168,6 +168,10 @@ class Language:
         f" {config.train.batch_size}"
       )
 
+  def inputs_of(self, batch: Any) -> jax.Array:
+    """What the network takes of a batch of an evaluation set."""
+    return _split(batch["tokens"])["tokens"]
+
   def batch(self, examples: Examples, index: jax.Array) -> dict[str, jax.Array]:
     """The windows at ``index``."""
     return gather(examples, index)
