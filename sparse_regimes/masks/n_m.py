@@ -10,6 +10,9 @@ from jax.typing import ArrayLike
 from sparse_regimes.errors import in_range
 from sparse_regimes.masks.kernels.bits import ordered_bits
 
+# Neighbours of which every pair is compared.
+_FEW = 32
+
 
 def n_m_mask(
   scores: jax.Array, n: ArrayLike, m: int, *, axis: int = -1
@@ -46,16 +49,30 @@ def n_m_mask(
   size = scores.shape[-1]
   if size % m:
     raise ValueError(f"m must divide the {size} entries of the axis, got {m}")
-  keys = ordered_bits(scores).reshape(*scores.shape[:-1], size // m, m)
-  # Groups are small: how many come before each is counted pair by pair.
-  place = jnp.zeros(keys.shape, jnp.int32)
-  index = jnp.arange(m, dtype=jnp.int32).reshape((1,) * (keys.ndim - 1) + (m,))
-  for i in range(m):
-    other = keys[..., i : i + 1]
-    comes_before = (other > keys) | ((other == keys) & (i < index))
-    place += comes_before.astype(jnp.int32)
+  keys = ordered_bits(scores)
+  place = _places_by_pairs(keys, m) if m <= _FEW else _places_sorted(keys, m)
   mask = place < jnp.asarray(n, jnp.int32)
-  return jnp.moveaxis(mask.reshape(scores.shape), -1, axis)
+  return jnp.moveaxis(mask, -1, axis)
+
+
+def _places_by_pairs(keys: jax.Array, m: int) -> jax.Array:
+  """How many of its group come before each: every pair is compared once."""
+  # Slices rather than an axis of m: so short an axis is no use to a processor.
+  parts = [keys[..., i::m] for i in range(m)]
+  places = [jnp.zeros(parts[0].shape, jnp.int32)] * m
+  for i in range(m):
+    for j in range(i + 1, m):
+      is_first = (parts[i] >= parts[j]).astype(jnp.int32)
+      places[j] = places[j] + is_first
+      places[i] = places[i] + (1 - is_first)
+  return jnp.stack(places, axis=-1).reshape(keys.shape)
+
+
+def _places_sorted(keys: jax.Array, m: int) -> jax.Array:
+  groups = keys.reshape(*keys.shape[:-1], -1, m)
+  # Not -keys: the least integer has no negative.
+  order = jnp.argsort(~groups, axis=-1, stable=True)
+  return jnp.argsort(order, axis=-1).astype(jnp.int32).reshape(keys.shape)
 
 
 def along_tokens(

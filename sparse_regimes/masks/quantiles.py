@@ -77,7 +77,7 @@ def learned(state: Quantiles, scores: jax.Array) -> Quantiles:
   if not by_channel:
     scores = scores.reshape(-1, 1)
   rows = scores.reshape(-1, scores.shape[-1])
-  stride = max(1, len(rows) // (_SAMPLED if not by_channel else 1024))
+  stride = max(1, len(rows) // (_SAMPLED if not by_channel else 128))
   new = quantiles_of(rows[::stride], by_channel=by_channel)
   number = state.num_batches + 1
   weight = jnp.maximum(1 / number.astype(jnp.float32), 1 - _BETA)
