@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from sparse_regimes.errors import in_range
+from sparse_regimes.errors import InputError, in_range
 
 
 class ControllerState(Protocol):
@@ -98,16 +98,16 @@ class Signal(NamedTuple):
     value = signals[self.name]
     shapes = jax.tree.map(jnp.shape, value)
     if shapes != ():
-      raise ValueError(
+      raise InputError(
         f"{self.of}'s signal {self.name!r} must be a scalar, got {shapes}"
       )
     return jnp.asarray(value, jnp.float32)
 
   def check(self, signals: dict[str, Any]) -> None:
-    """Raises a ``ValueError`` that lists the signals if it did not come."""
+    """Raises an ``InputError`` that lists the signals if it did not come."""
     if self.name not in signals:
       came = ", ".join(sorted(signals)) or "none"
-      raise ValueError(
+      raise InputError(
         f"{self.of}'s signal {self.name!r} did not come, these did: {came};"
         " name one of them as its signal, or return it among aux['signals'] of"
         " the loss function"

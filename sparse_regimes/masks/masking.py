@@ -51,7 +51,8 @@ def sparse_activation(
   - ``threshold``, ``threshold:channel``: :math:`s > t(r)`, with t the quantile
     :math:`1 - r` of the site or of a channel, measured on earlier batches
     (:mod:`sparse_regimes.masks.quantiles`). By value it is FATReLU's, by
-    magnitude TEAL's and CATS's.
+    magnitude TEAL's and CATS's. ``threshold:0.1`` is fixed: below 1 the ratio
+    does not move it.
   - ``statistical``, ``statistical:soft``: s above mean + std times a normal
     quantile; soft subtracts the cut
     (:func:`sparse_regimes.masks.normal_cut.normal_cut`).

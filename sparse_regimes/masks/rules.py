@@ -60,7 +60,7 @@ class Rule(NamedTuple):
 MASKS = {
   "topk": "",
   "nm": "M",
-  "threshold": "channel, or nothing",
+  "threshold": "channel, a number, or nothing",
   "statistical": "soft, or nothing",
   "top_p": "",
   "max_p": "",
@@ -116,13 +116,23 @@ def _nm(argument: str) -> Rule:
   m = _whole(argument)
 
   def keeps(site: Site) -> jax.Array:
+    channels = site.scores.shape[-1]
+    if channels % m:
+      raise ValueError(
+        f"mask nm:{m} must have an M that divides the {channels} channels of a"
+        " site"
+      )
     return n_m_mask(site.scores, num_kept(m, site.keep_ratio), m)
 
   return Rule(keeps)
 
 
 def _threshold(argument: str) -> Rule:
-  one_of("threshold", argument, ("", "channel"))
+  if argument not in ("", "channel"):
+    fixed = float(argument)
+    if not math.isfinite(fixed):
+      raise ValueError(argument)
+    return Rule(lambda s: (s.scores > fixed) | (s.keep_ratio >= 1))
 
   def begin(channels: int) -> quantiles.Quantiles:
     return quantiles.no_quantiles(channels if argument else None)

@@ -7,9 +7,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from running import TINY_RUN
 
 import sparse_regimes as sr
 from sparse_regimes import controllers
+from sparse_regimes.main import main
 
 STRATEGIES = {
   "strategy1": lambda **a: controllers.strategy1(cooldown=0, **a),
@@ -264,3 +266,17 @@ def test_it_says_whose_signal_is_missing():
   for of, one in (("shuffled", controller), ("strategy2", by)):
     with pytest.raises(ValueError, match=f"{of}'s signal 'accuracy' did not"):
       one.update(one.init(), loss=1.0)
+
+
+@pytest.mark.run
+def test_a_signal_that_never_comes_is_a_line(tmp_path, capsys):
+  with jax.numpy_dtype_promotion("standard"):
+    code = main(
+      [
+        *(f"--config={TINY_RUN}", f"--workdir={tmp_path / 'run'}"),
+        *("--config.controller.signal=nll", "--config.train.num_devices=1"),
+      ]
+    )
+  assert code == 2
+  (line,) = capsys.readouterr().err.splitlines()
+  assert "signal 'nll' did not come, these did: accuracy, loss" in line

@@ -21,7 +21,14 @@ from sparse_regimes.masks.rules import MASKS, make_rule, remembers
 
 EVERY = (
   *("topk", "nm:4", "threshold", "threshold:channel", "statistical"),
-  *("statistical:soft", "top_p", "max_p", "batch_topk", "expert:4"),
+  *(
+    "threshold:0.3",
+    "statistical:soft",
+    "top_p",
+    "max_p",
+    "batch_topk",
+    "expert:4",
+  ),
   "kwinners:1.5",
 )
 RNG = np.random.default_rng(0)
@@ -123,7 +130,7 @@ def test_gradients(mask):
 
 @pytest.mark.parametrize("mask", EVERY)
 def test_examples_may_be_mapped_with_a_budget_each(mask):
-  if mask.startswith(("threshold", "batch_topk")):
+  if mask in ("threshold", "threshold:channel", "batch_topk"):
     pytest.skip("what is measured is shared")
   x, ratios = jnp.asarray(X), jnp.linspace(0.2, 1.0, 6)
 
@@ -144,6 +151,7 @@ def test_examples_may_be_mapped_with_a_budget_each(mask):
     ("topk:3", "mask must be topk, got 'topk:3'"),
     ("topq", "mask must be one of topk, nm"),
     ("threshold:row", "mask must be threshold:channel"),
+    ("threshold:nan", "mask must be threshold:channel, a number"),
     ("expert:x", "mask must be expert:GROUPS"),
     ("kwinners:-1", "mask must be kwinners:STRENGTH"),
     ("kwinners", "mask must be kwinners:STRENGTH"),
@@ -159,11 +167,13 @@ def test_masks_that_there_are_not(name, message):
 def test_other_mistakes_are_named():
   x = jnp.ones((2, 6))
   for mask, message in (
-    ("nm:4", "m must divide the 6 entries of the axis, got 4"),
+    ("nm:4", "mask nm:4 must have an M that divides the 6 channels"),
     ("expert:4", "groups that divide the 6 channels"),
   ):
     with pytest.raises(ValueError, match=message):
       sr.sparse_activation(x, 0.5, mask=mask)
+  with pytest.raises(ValueError, match="m must divide the 6 entries of the"):
+    n_m_mask(jnp.ones(6), 2, 4)
   with pytest.raises(ValueError, match="n must be from 0 to m = 4, got 5"):
     n_m_mask(jnp.ones(8), 5, 4)
   with pytest.raises(ValueError, match="gradient must be one of masked"):
@@ -283,6 +293,16 @@ def test_thresholds_meet_their_budget_where_they_were_measured():
         assert float(np.mean(kept)) == pytest.approx(r, abs=0.005)
         if by_channel:
           np.testing.assert_allclose(kept.mean(axis=0), r, atol=0.005)
+
+
+def test_a_fixed_threshold():
+  x = jnp.asarray([[-0.5, 0.05, 0.1, 0.3]])
+  y = sr.sparse_activation(x, 0.5, mask="threshold:0.1")
+  np.testing.assert_array_equal(y, [[0, 0, 0, np.float32(0.3)]])
+  y = sr.sparse_activation(
+    x, 0.5, activation="identity", score="magnitude", mask="threshold:0.08"
+  )
+  np.testing.assert_array_equal(y != 0, [[True, False, True, True]])
 
 
 def test_the_whole_batch_shares_a_budget():
