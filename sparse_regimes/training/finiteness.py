@@ -1,7 +1,5 @@
 """Whether a step left every number finite."""
 
-import functools
-import operator
 from typing import Any, NamedTuple
 
 import jax
@@ -14,7 +12,7 @@ class Learned(NamedTuple):
   Attributes:
     params: pytree.
     model_state: pytree, such as running averages.
-    opt_state: pytree, of which parts may be shaped like ``params``.
+    opt_state: pytree, with the moments of ``params``.
   """
 
   params: Any
@@ -27,8 +25,9 @@ def stays_finite(
 ) -> jax.Array:
   """Whether loss, gradient and parameters are finite, and no state lost it.
 
-  What belongs to one parameter, its gradient, its moments, is looked at in one
-  pass: a reduction each would be some hundred small programs a step.
+  Each array is looked at by itself. Together with its moments a gradient would
+  be fused with them, and added up in one order in a program that gathers its
+  batch and in another one in a program that is given it.
 
   Args:
     loss: scalar.
@@ -40,55 +39,27 @@ def stays_finite(
   Returns:
     bool, scalar.
   """
-  by_parameter = [_are_finite(grads), _are_finite(new.params)]
-  others = _stay_finite(new.model_state, old.model_state)
-  structure: Any = jax.tree.structure(grads)
-
-  def is_like(tree: Any) -> bool:
-    return bool(structure == jax.tree.structure(tree))
-
-  parts = (
-    jax.tree.leaves(state, is_leaf=is_like)
-    for state in (new.opt_state, old.opt_state)
-  )
-  for part, before in zip(*parts, strict=True):
-    if is_like(part) and _shapes(part) == _shapes(grads):
-      by_parameter.append(
-        [
-          _finite(a) | ~_finite(b)
-          for a, b in zip(*map(jax.tree.leaves, (part, before)), strict=True)
-        ]
-      )
-    else:
-      # A scalar may say "none yet" by an infinity.
-      others += _stay_finite(part, before, least_rank=1)
-  together = [
-    functools.reduce(operator.and_, conditions)
-    for conditions in zip(*by_parameter, strict=True)
+  conditions = [
+    *_are_finite((loss, grads, new.params)),
+    *_stay_finite(new.model_state, old.model_state),
+    # A scalar may say "none yet" by an infinity.
+    *_stay_finite(new.opt_state, old.opt_state, least_rank=1),
   ]
-  return jnp.all(
-    jnp.stack([jnp.all(c) for c in (jnp.isfinite(loss), *together, *others)])
-  )
-
-
-def _shapes(tree: Any) -> list[tuple[int, ...]]:
-  return [jnp.shape(x) for x in jax.tree.leaves(tree)]
+  return jnp.all(jnp.stack([jnp.all(c) for c in conditions]))
 
 
 def _are_finite(tree: Any) -> list[jax.Array]:
-  return [_finite(x) for x in jax.tree.leaves(tree)]
+  return [jnp.isfinite(x) for x in jax.tree.leaves(tree) if _is_float(x)]
 
 
 def _stay_finite(new: Any, old: Any, least_rank: int = 0) -> list[jax.Array]:
   """Of each array, whether what was finite is."""
   return [
-    _finite(a) | ~_finite(b)
+    jnp.isfinite(a) | ~jnp.isfinite(b)
     for a, b in zip(jax.tree.leaves(new), jax.tree.leaves(old), strict=True)
-    if a.ndim >= least_rank and jnp.issubdtype(a.dtype, jnp.inexact)
+    if a.ndim >= least_rank and _is_float(a)
   ]
 
 
-def _finite(x: jax.Array) -> jax.Array:
-  if jnp.issubdtype(x.dtype, jnp.inexact):
-    return jnp.isfinite(x)
-  return jnp.ones(jnp.shape(x), bool)
+def _is_float(x: jax.Array) -> bool:
+  return jnp.issubdtype(x.dtype, jnp.inexact)
