@@ -2,7 +2,7 @@
 
 import functools
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -11,7 +11,6 @@ import optax
 from flax import linen as nn
 from ml_collections import ConfigDict
 
-from sparse_regimes import controllers
 from sparse_regimes.controllers import Controller
 from sparse_regimes.controllers.bounds import MAX_COUNT
 from sparse_regimes.errors import (
@@ -24,6 +23,7 @@ from sparse_regimes.errors import (
 from sparse_regimes.masks.sites import check_sites
 from sparse_regimes.masks.statistics import Arithmetic
 from sparse_regimes.runs import loggers
+from sparse_regimes.runs.controller import make_controller
 from sparse_regimes.runs.makers import (
   maker,
   optimizer_arguments,
@@ -36,92 +36,6 @@ from sparse_regimes.training.averaging import EMA
 from sparse_regimes.training.state import TrainState
 
 DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
-
-
-def make_controller(
-  config: ConfigDict, site_names: Sequence[str] = ()
-) -> Controller:
-  """The controller of ``config.controller``, watched for a collapse.
-
-  A collapse is one of the task's metric, whatever the controller follows.
-
-  What it draws depends on the run's seed, too, so that no two seeds share it.
-  With ``signal.shuffle_window`` above 0 it hears of accuracy at random times.
-  With ``budget.share_every`` above 0 sites share its budget, with
-  ``budget.dense_start`` above 0 it begins after so many dense steps.
-
-  Args:
-    config: the whole config.
-    site_names: of the model, if it says them.
-  """
-  with section_of("controller"):
-    given = config.controller.to_dict()
-    if "draw_seed" in given:
-      in_range("draw_seed", given["draw_seed"], 0, MAX_COUNT)
-      given["draw_seed"] = _seed(config, given["draw_seed"])
-    controller = maker("controller", given.pop("name"))(**given)
-    if not isinstance(controller, Controller):
-      raise ValueError(
-        f"name: {config.controller.name} must make a Controller, got"
-        f" {type(controller).__name__}"
-      )
-  metric = task_class(config.task.name).metric
-  if config.signal.shuffle_window:
-    with section_of("signal"):
-      in_range("shuffle_window", config.signal.shuffle_window, 0, 10**6)
-      in_range("shuffle_seed", config.signal.shuffle_seed, 0, MAX_COUNT)
-    controller = controllers.shuffled(
-      controller,
-      window=config.signal.shuffle_window,
-      draw_seed=_seed(config, config.signal.shuffle_seed),
-      signal=config.controller.get("signal", metric),
-    )
-  with section_of("budget"):
-    controller = _around(controller, config.budget, len(site_names))
-  with section_of("collapse"):
-    decisions = in_range("decisions", config.collapse.decisions, 1, 10**6)
-    section = config.controller
-    every = section.get("decide_every", section.get("check_every", 1))
-    patience = decisions * every
-    return controllers.watched(
-      controller,
-      patience=min(patience, MAX_COUNT),
-      drop_tol=config.collapse.drop_tol,
-      signal=metric,
-    )
-
-
-def _around(
-  controller: Controller, budget: ConfigDict, num_sites: int
-) -> Controller:
-  """What ``config.budget`` puts around a controller."""
-  in_range("share_every", budget.share_every, 0, MAX_COUNT)
-  in_range("dense_start", budget.dense_start, 0, MAX_COUNT)
-  if budget.share_every:
-    weights = budget.share_weights or (1.0,) * num_sites
-    if not weights:
-      raise ValueError(
-        "share_weights must have an entry for each site where the model has no"
-        " site_names, got ()"
-      )
-    in_range("share_weights", weights, 1e-6)
-    in_range("share_strength", budget.share_strength, 0, 1)
-    in_range("share_least", budget.share_least, 0, 1)
-    if jax.eval_shape(controller.init).keep_ratio.shape:
-      raise ValueError(
-        "share_every must be 0 where the controller has a budget for each"
-        f" site, got {budget.share_every}"
-      )
-    controller = controllers.shared(
-      controller,
-      weights,
-      every=budget.share_every,
-      strength=budget.share_strength,
-      least=budget.share_least,
-    )
-  if budget.dense_start:
-    controller = controllers.dense_start(controller, budget.dense_start)
-  return controller
 
 
 def make_model(
@@ -425,7 +339,3 @@ def check_parent(config: ConfigDict, parent: ConfigDict) -> None:
       "train.start_from must be a run with ReLU where model.mix_steps goes from"
       f" there, got {config.train.start_from} with {activation}"
     )
-
-
-def _seed(config: ConfigDict, offset: int) -> int:
-  return (config.seed + offset) % (MAX_COUNT + 1)
