@@ -4,12 +4,12 @@ Usage, on a machine with a GPU:
   python experiments/bench_gpu.py [--minutes=8] [--workdir=runs/gpu]
       [--config.data.dir=...]
 
-First it checks that masks and gradients are exact; then it times the mask
-(where torch is there, ``torch.topk`` beside) and the full step (masked, at
-ratio 1, without any mask) and writes each number to
-``results/bench_gpu-DEVICE.json`` as soon as it is known. With what is left of
-the minutes it trains the paper's run, which goes on where it was when the
-command is given again.
+First it checks that masks and gradients are exact, and that every kind of mask
+decides as on the CPU; then it times the mask (where torch is there,
+``torch.topk`` beside) and the full step (masked, at ratio 1, without any mask)
+and writes each number to ``results/bench_gpu-DEVICE.json`` as soon as it is
+known. With what is left of the minutes it trains the paper's run, which goes on
+where it was when the command is given again.
 """
 
 import argparse
@@ -24,9 +24,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from bench import interleaved_milliseconds, write_results
+from bench_masks import MASKS
 from bench_step import make_call
 
-from sparse_regimes import num_kept, sparse_activation, topk_mask
+from sparse_regimes import (
+  SparseActivation,
+  num_kept,
+  sparse_activation,
+  topk_mask,
+)
 from sparse_regimes.masks.kernels.choice import IMPLEMENTATIONS
 
 _ROWS = (65_536, 32_768, 16_384)
@@ -118,6 +124,35 @@ def _torch_call(scores: jax.Array, keep_ratio: float) -> Any:
   return call
 
 
+def check_rules() -> dict[str, Any]:
+  """The share of entries that a mask decides otherwise than on the CPU.
+
+  Of a ReLU's values and of their gradients; sums that are added in another
+  order may move a threshold by a rounding.
+  """
+  x, g = jax.random.normal(jax.random.key(0), (2, 768, 512))
+  cpu = jax.devices("cpu")[0]
+  differ = {}
+  for mask in MASKS:
+    layer = SparseActivation(activation="relu", mask=mask, scope="channel")
+
+    def both(variables: Any, x: Any, g: Any, layer: Any = layer) -> Any:
+      def forward(x: jax.Array) -> Any:
+        return layer.apply(variables, x, 0.25, mutable=["masks"])
+
+      y, pull, _ = jax.vjp(forward, x, has_aux=True)
+      return y != 0, pull(g)[0] != 0
+
+    variables = layer.init(jax.random.key(0), x, 0.25)
+    here = jax.jit(both)(variables, x, g)
+    there = jax.jit(both)(*jax.device_put((variables, x, g), cpu))
+    differ[mask] = max(
+      float(np.mean(np.asarray(a) != np.asarray(b)))
+      for a, b in zip(here, there, strict=True)
+    )
+  return {"decided_otherwise_than_on_cpu": differ}
+
+
 def time_step(network: str) -> dict[str, Any]:
   """The full step, ``DEPTHxWIDENxBATCH``, as ``bench_step`` times it."""
   depth, widen, batch_size = map(int, network.split("x"))
@@ -154,6 +189,7 @@ def main() -> None:
   for size in _ROWS:
     for dtype in (jnp.bfloat16, jnp.float32):
       known(check_and_time(size, dtype, args.rows))
+  known(check_rules())
   known(time_step(args.network))
   left = ends - time.monotonic()
   if left <= 0:

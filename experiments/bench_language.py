@@ -6,7 +6,7 @@ Usage:
 The sizes are those of nanoGPT's CPU settings: 4 layers, 128 wide, 12 windows of
 64 characters, AdamW, gradients clipped. In turns: our training step dense, at a
 keep ratio of 0.2 and under Strategy 1's traced ratio of 1; and, where torch is
-there, the same network and step in it. Writes
+there, the same network and step in it, on the GPU if JAX is. Writes
 ``results/bench_language-PLATFORM.json``.
 """
 
@@ -112,18 +112,22 @@ def torch_step() -> Callable[[], Any] | None:
       self.norm = nn.LayerNorm(WIDTH, bias=False)
 
     def forward(self, tokens: Any) -> Any:
-      x = self.embed(tokens) + self.positions(torch.arange(tokens.shape[1]))
+      positions = torch.arange(tokens.shape[1], device=tokens.device)
+      x = self.embed(tokens) + self.positions(positions)
       for block in self.blocks:
         x = block(x)
       return self.norm(x) @ self.embed.weight.T
 
   torch.manual_seed(0)
-  model = Decoder()
+  device = "cuda" if jax.default_backend() == "gpu" else "cpu"
+  model = Decoder().to(device)
   optimizer = torch.optim.AdamW(
     model.parameters(), 1e-3, betas=(0.9, 0.99), weight_decay=0.1
   )
   rng = np.random.default_rng(0)
-  tokens = torch.from_numpy(rng.integers(0, VOCABULARY, (BATCH, CONTEXT + 1)))
+  tokens = torch.from_numpy(
+    rng.integers(0, VOCABULARY, (BATCH, CONTEXT + 1))
+  ).to(device)
 
   def step() -> None:
     optimizer.zero_grad(set_to_none=True)
@@ -134,6 +138,8 @@ def torch_step() -> Callable[[], Any] | None:
     loss.backward()
     nn.utils.clip_grad_norm_(model.parameters(), 1.0)
     optimizer.step()
+    if device == "cuda":
+      torch.cuda.synchronize()
 
   return step
 
