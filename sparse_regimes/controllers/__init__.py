@@ -1,6 +1,7 @@
 """How large the budget is: controllers as pairs of pure functions."""
 
 from sparse_regimes.controllers.adaptive import adaptive
+from sparse_regimes.controllers.averaged import averaged
 from sparse_regimes.controllers.base import Controller, guarded, innermost
 from sparse_regimes.controllers.constant import constant
 from sparse_regimes.controllers.cosine import cosine
@@ -18,6 +19,7 @@ from sparse_regimes.controllers.watched import watched
 __all__ = [
   "Controller",
   "adaptive",
+  "averaged",
   "constant",
   "cosine",
   "dense_start",

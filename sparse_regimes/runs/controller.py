@@ -20,7 +20,8 @@ def make_controller(
   A collapse is one of the task's metric, whatever the controller follows.
 
   What it draws depends on the run's seed, too, so that no two seeds share it.
-  With ``signal.shuffle_window`` above 0 it hears of accuracy at random times.
+  With ``signal.average_over`` above 0 it hears the mean of so many batches,
+  with ``signal.shuffle_window`` above 0 of accuracy at random times.
   With ``budget.share_every`` above 0 sites share its budget, with
   ``budget.dense_start`` above 0 it begins after so many dense steps.
 
@@ -40,6 +41,14 @@ def make_controller(
         f" {type(controller).__name__}"
       )
   metric = task_class(config.task.name).metric
+  with section_of("signal"):
+    in_range("average_over", config.signal.average_over, 0, MAX_COUNT)
+  if config.signal.average_over:
+    controller = controllers.averaged(
+      controller,
+      window=config.signal.average_over,
+      signal=config.controller.get("signal", metric),
+    )
   if config.signal.shuffle_window:
     with section_of("signal"):
       in_range("shuffle_window", config.signal.shuffle_window, 0, 10**6)

@@ -37,7 +37,11 @@ def default_config() -> ConfigDict:
         "label_smoothing": 0.0,
       },
       # What the controller hears of; 0: the accuracy of this very batch.
-      "signal": {"shuffle_window": 0, "shuffle_seed": 0},
+      "signal": {
+        "average_over": 0,  # batches since the last window's end
+        "shuffle_window": 0,
+        "shuffle_seed": 0,
+      },
       # What is around any controller.
       "budget": {
         "dense_start": 0,  # steps at 1, of which the controller does not hear

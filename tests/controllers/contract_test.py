@@ -30,10 +30,11 @@ EVERY = {
   # What is around another.
   "dense_start": controllers.dense_start(STRATEGY, 5),
   "shared": controllers.shared(STRATEGY, (1, 2, 3), every=2),
+  "averaged": controllers.averaged(STRATEGY, window=4),
   "shuffled": controllers.shuffled(STRATEGY, window=4),
   "watched": controllers.watched(STRATEGY, patience=3),
 }
-AROUND = {"dense_start", "shared", "shuffled", "watched"}
+AROUND = {"averaged", "dense_start", "shared", "shuffled", "watched"}
 ACCURACY = np.random.default_rng(0).random(200).astype(np.float32)
 
 

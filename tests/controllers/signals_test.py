@@ -70,12 +70,13 @@ def test_tolerances_have_the_range_of_their_signal(name):
     make(signal="loss", drop_tol=-1)
 
 
-@pytest.mark.parametrize("around", ["watched", "shuffled"])
+@pytest.mark.parametrize("around", ["averaged", "watched", "shuffled"])
 def test_controllers_around_others_hand_all_signals_on(around):
   inner = controllers.strategy1(
     signal="loss", drop_tol=1, decide_every=1, tighten_pct=0.5
   )
   controller = {
+    "averaged": lambda: controllers.averaged(inner, window=1, signal="loss"),
     "watched": lambda: controllers.watched(inner),
     "shuffled": lambda: controllers.shuffled(inner, window=4),
   }[around]()
@@ -99,6 +100,18 @@ def test_a_collapse_is_seen_in_any_signal():
     state = controller.update(state, loss=loss)
     collapsed.append(bool(state.collapsed))
   assert collapsed == [False, False, False, True, False]
+
+
+def test_a_decision_hears_the_mean_of_the_batches_since_the_last_one():
+  inner = controllers.strategy1(decide_every=3, ema_beta=0.0)
+  controller = controllers.averaged(inner, window=3)
+  state, heard = controller.init(), []
+  for accuracy in (0.1, 0.2, 0.6, jnp.nan, 0.9, 0.9, 0.0):
+    state = controller.update(state, accuracy=accuracy)
+    heard.append(float(state.controller.ema))
+  np.testing.assert_allclose(heard[2], 0.3, rtol=1e-6)
+  # The three after it, but for the one that was none.
+  np.testing.assert_allclose(heard[-1], 0.6, rtol=1e-6)
 
 
 def test_a_shuffled_signal_is_the_one_that_is_named():
