@@ -12,12 +12,12 @@ from ml_collections import ConfigDict
 
 
 def get_config() -> ConfigDict:
-  """WRN-16-4 on 20,000 images of CIFAR-10 at 16 x 16, dense."""
+  """WRN-10-4 on 20,000 images of CIFAR-10 at 16 x 16, dense."""
   config = ConfigDict()
   config.data = ConfigDict({"name": "npz:runs/cifar16.npz"})
-  config.model = ConfigDict({"depth": 16, "widen": 4, "dtype": "bfloat16"})
+  config.model = ConfigDict({"depth": 10, "widen": 4, "dtype": "bfloat16"})
   config.optimizer = ConfigDict({"learning_rate": 0.1, "clip_norm": 1.0})
-  config.train = ConfigDict({"epochs": 40, "batch_size": 256})
+  config.train = ConfigDict({"epochs": 30, "batch_size": 500})
   config.eval = ConfigDict({"batch_size": 1000})
   config.checkpoint = ConfigDict({"keep": 1, "every_epochs": 0})
   return config

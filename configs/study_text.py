@@ -12,13 +12,13 @@ from ml_collections import ConfigDict
 
 
 def get_config() -> ConfigDict:
-  """4 layers of 256 on half of the plays, dense, for 40 epochs."""
+  """4 layers of 256 on half of the plays, dense, for 30 epochs."""
   config = lm_dense.get_config()
   config.task.context = 128
   config.data.num_train = 4_000
   config.model.update({"width": 256, "dtype": "bfloat16"})
   config.optimizer.learning_rate = 1e-3
-  config.train.update({"epochs": 40, "batch_size": 64})
+  config.train.update({"epochs": 30, "batch_size": 64})
   config.eval.num_train = 500
   config.checkpoint = ConfigDict({"keep": 1, "every_epochs": 0})
   return config
