@@ -7,6 +7,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jinja2
+from markupsafe import Markup
+
+from sparse_regimes.reports.drawings import Forest, OverRatios
 
 
 class Text(NamedTuple):
@@ -39,28 +42,80 @@ class Pictures(NamedTuple):
 
 
 class Pre(NamedTuple):
-  """Text as it was typed."""
+  """Text as it was typed; wrapped, its lines end where the page does."""
 
   text: str
+  wrapped: bool = False
   kind: str = "pre"
 
 
-Block = Text | Table | Pictures | Pre
+class Arms(NamedTuple):
+  """A table with a row an arm; on a phone, a card an arm.
+
+  The first column has names; what a cell has in brackets goes on in its next
+  line where there is no room.
+  """
+
+  header: Sequence[str]
+  rows: Sequence[Sequence[str]]
+  kind: str = "arms"
+
+
+class Grouped(NamedTuple):
+  """Rows of a few short cells, below the name of their group."""
+
+  header: Sequence[str]
+  groups: Mapping[str, Sequence[Sequence[str]]]
+  kind: str = "grouped"
+
+
+class Fold(NamedTuple):
+  """What is shown to who asks for it."""
+
+  summary: str
+  blocks: Sequence[Any]
+  kind: str = "fold"
+
+
+Block = (
+  Text | Table | Pictures | Pre | Arms | Grouped | Fold | Forest | OverRatios
+)
 
 
 def render(
-  title: str, subtitle: str, sections: Mapping[str, Sequence[Block]]
+  title: str,
+  subtitle: str,
+  sections: Mapping[str, Sequence[Block]],
+  *,
+  wide: bool = False,
 ) -> str:
   """A page with a heading for every section that has something in it.
 
-  All text is escaped.
+  All text is escaped. It is light or dark as its reader's system is.
+
+  Args:
+    title: of the page.
+    subtitle: a line below.
+    sections: blocks by heading.
+    wide: whether it may be wider than text is read well.
 
   Example:
     >>> "&lt;b&gt;" in render("<b>", "", {"Numbers": [Text("1 < 2")]})
     True
   """
   filled = {heading: blocks for heading, blocks in sections.items() if blocks}
-  return _template().render(title=title, subtitle=subtitle, sections=filled)
+  return _template().render(
+    title=title,
+    subtitle=subtitle,
+    sections=filled,
+    wide=wide,
+    # Ours, and the only text that is not escaped.
+    style=Markup(_read("page.css")),
+  )
+
+
+def _read(name: str) -> str:
+  return Path(__file__).with_name(name).read_text(encoding="utf-8")
 
 
 @functools.cache
@@ -70,6 +125,6 @@ def _template() -> Any:
     trim_blocks=True,
     lstrip_blocks=True,
     undefined=jinja2.StrictUndefined,
+    loader=jinja2.FunctionLoader(_read),
   )
-  source = Path(__file__).with_name("page.html").read_text(encoding="utf-8")
-  return environment.from_string(source)
+  return environment.get_template("page.html")
