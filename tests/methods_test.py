@@ -29,6 +29,15 @@ def test_the_calibrated_networks(run):
     assert f"| {sparsity} | {told} |" in PAGE
 
 
+def test_the_comparison_of_masks():
+  import methods_table
+
+  runs = json.loads((RESULTS / "methods" / "runs.json").read_text())
+  assert {len(seeds) for seeds in runs.values()} == {3}
+  for line in methods_table.table(runs).splitlines():
+    assert line in PAGE
+
+
 def test_between_measured_shares():
   import methods_table
 
