@@ -120,6 +120,8 @@ def test_eval_mode_reproduces_the_record(run, capsys, which):
   assert page == f"written     {workdir}/report.html"
   content = json.loads((workdir / "sweep.json").read_text())
   assert [row["keep_ratio"] for row in content["rows"]] == [1.0, 0.4096, 0.1]
+  assert content["chance"] == {"accuracy": 0.1}
+  assert content["num_scored"] == 256
   dense, sparse, sparser = ([float(x) for x in row.split()[:5]] for row in rows)
   key = {
     "best": lambda r: r["test_dense_accuracy"],

@@ -60,19 +60,25 @@ def sweep_runs(
     for i, workdir in enumerate(workdirs)
   ]
   _check_same_data(workdirs, loaded)
-  sweeps = {}
+  sweeps = []
   for workdir, config in zip(workdirs, loaded, strict=True):
     run = load_run(workdir, config, which, log)
     if calibration is not None:
       calibrated(run, calibration)
-    rows = _sweep_run(workdir, run, keep_ratios, which, log)
-    sweeps[str(workdir)] = rows
+    sweeps.append(_sweep_run(workdir, run, keep_ratios, which, log))
   # Drawing is slow to import, and training may do without.
-  from sparse_regimes.reports import figures, pictures
+  from sparse_regimes.reports import pictures, sweep_figures
   from sparse_regimes.reports.run_page import write_report
+  from sparse_regimes.reports.words import names_of
 
-  picture = pictures.png(figures.budget_sweep(sweeps))
-  write(workdirs[0] / "sweep.png", picture)
+  figure = sweep_figures.budget_sweep(
+    {
+      name: content["rows"]
+      for name, content in zip(names_of(workdirs), sweeps, strict=True)
+    },
+    **sweep_figures.known_of(sweeps[0]),
+  )
+  write(workdirs[0] / "sweep.png", pictures.png(figure))
   log(f"written     sweep.json, sweep.csv, sweep.png in {workdirs[0]}")
   for workdir in workdirs:
     try:
@@ -142,7 +148,7 @@ def _sweep_run(
   keep_ratios: Sequence[float | tuple[float, ...]],
   which: str,
   log: Callable[[str], None],
-) -> list[dict]:
+) -> dict[str, Any]:
   config = run.config
   task, journal, state = run.task, run.journal, run.state
   if config.eval.parameters == "ema":
@@ -193,22 +199,30 @@ def _sweep_run(
   for name, batches in sets.items():
     log(f"{name}, {length(task.evaluation_sets[name]):,} {task.unit}")
     others[name] = sweep(model, state, batches, keep_ratios, log_row)
-  write_sweep(
-    workdir,
-    {
-      "workdir": str(workdir),
-      "checkpoint": which,
-      "epoch": epoch,
-      "step": journal.step,
-      "data": config.data.name,
-      "parameters": config.eval.parameters,
-      "num_examples": num_examples,
-      "sites": [*site_multiply_adds],
-      "rows": rows,
-    },
-    others,
-  )
-  return rows
+  content = {
+    "workdir": str(workdir),
+    "checkpoint": which,
+    "epoch": epoch,
+    "step": journal.step,
+    "data": config.data.name,
+    "parameters": config.eval.parameters,
+    "num_examples": num_examples,
+    # What an accuracy is counted on: of a text, its tokens.
+    "num_scored": num_examples * getattr(task, "rate", ("", 1))[1],
+    "chance": _chance(task),
+    "sites": [*site_multiply_adds],
+    "rows": rows,
+  }
+  write_sweep(workdir, content, others)
+  return content
+
+
+def _chance(task: Task) -> dict[str, float]:
+  """What who guesses among the classes has, by the metric's name."""
+  classes = task.arguments.get("num_classes", 0)
+  if task.metric != "accuracy" or not classes:
+    return {}
+  return {task.metric: 1 / classes}
 
 
 def _plain_sweep(

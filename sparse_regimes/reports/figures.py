@@ -1,6 +1,5 @@
 """Figures of a run, drawn from its records and its trace."""
 
-import itertools
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -10,8 +9,8 @@ import numpy as np
 from sparse_regimes.reports.pictures import (
   Axes,
   Figure,
-  FuncFormatter,
   colormaps,
+  legend_above,
   over_epochs,
   panels,
   plain,
@@ -36,19 +35,12 @@ _DENSE: dict[str, Any] = {
   "linestyle": "-",
   "label": "test, dense",
 }
+_STYLES = (_TRAIN, _SPARSE, _DENSE)
 _BUDGETS: dict[str, dict[str, Any]] = {"sparse": _SPARSE, "dense": _DENSE}
 _KEPT = {"sparse": "current budget", "dense": "dense"}
+# Widths of their lines: one of two that lie on each other is still seen.
+_SPLITS = {"train": 2.6, "test": 1.2}
 _BUDGET: dict[str, Any] = {"color": "#2a7f62", "linestyle": "-", "lw": 1.6}
-_SWEEPS: tuple[dict[str, Any], ...] = (
-  {"color": "#1b4965", "linestyle": "-", "marker": "o"},
-  {"color": "#d1495b", "linestyle": "--", "marker": "s"},
-  {"color": "#2a7f62", "linestyle": "-.", "marker": "^"},
-  {"color": "#8c6bb1", "linestyle": ":", "marker": "D"},
-  {"color": "#d98324", "linestyle": (0, (5, 1, 1, 1, 1, 1)), "marker": "v"},
-  {"color": "#6b4f3a", "linestyle": (0, (8, 2)), "marker": "P"},
-  {"color": "#4a9ec4", "linestyle": (0, (1, 2)), "marker": "X"},
-  {"color": "#777777", "linestyle": (0, (3, 3)), "marker": "*"},
-)
 # Panels of what lies between 0 and 1.
 _SHARES = ("accuracy", "keep ratio", "nonzero fraction")
 _COLLAPSE: dict[str, Any] = {"color": "#d1495b", "alpha": 0.18, "lw": 0}
@@ -86,22 +78,6 @@ def curve_panels(
   }
 
 
-_TITLES = {"loss": LOSS, "nonzero": "Nonzero fraction"}
-
-
-def sweep_panels(row: Mapping[str, Any]) -> dict[str, str]:
-  """Titles of what a sweep's rows have a number of, and its name."""
-  names = [
-    name
-    for name, value in row.items()
-    if name != "keep_ratio" and not isinstance(value, list)
-  ]
-  return {
-    _TITLES.get(name, name.replace("_", " ").capitalize()): name
-    for name in names
-  }
-
-
 SITES = {
   "Nonzero fraction, dense": "test_dense_sites",
   "Nonzero fraction, at the budget": "test_sparse_sites",
@@ -112,13 +88,6 @@ MEASURES = {
   "Outside the flat part": ("derivative", "linear"),
   "Augmented flatness": ("flatness", "log"),
   "Weight of sparsity in it": ("l0_coefficient", "log"),
-}
-
-SWEEP_SITES = {
-  "Nonzero fraction": "site_nonzero",
-  "Threshold": "site_threshold",
-  "Share of mass kept": "site_kept_mass",
-  "Dead channels": "site_dead",
 }
 
 
@@ -138,7 +107,9 @@ def curves(
   metric = metric_of(records[0])
   wanted = curve_panels(metric)
   titles = titles or tuple(wanted)
-  figure, axes = panels(len(titles), sharex=True)
+  told = [ax for ax, title in enumerate(titles) if wanted[title]]
+  labels = [style["label"] for style in _STYLES] if told else []
+  figure, axes = panels(len(titles), legend=labels, sharex=True)
   marker = "o" if len(records) <= 40 else None
   for ax, title in zip(axes, titles, strict=True):
     for name, style in wanted[title].items():
@@ -146,11 +117,11 @@ def curves(
     ax.set_title(title, fontsize=12)
     if title == KEEP_RATIO:
       _plot_budget(ax, records, trace)
-    else:
-      ax.legend(fontsize=9, loc="best", framealpha=0.7)
     if title.lower() in _SHARES:
       ax.set_ylim(0, 1.03)
     _shade_collapses(ax, records, trace)
+  if told:
+    legend_above(figure, axes[told[0]], min(len(titles), 2))
   for ax in axes[-2:]:
     over_epochs(ax)
   return figure
@@ -159,10 +130,11 @@ def curves(
 @plain
 def both_splits(records: Sequence[Record], trace: Trace) -> Figure:
   """The metric on training and test examples, dense and at the budget."""
-  figure, (ax,) = panels(1)
+  told = [f"{split}, {kept}" for kept in _KEPT.values() for split in _SPLITS]
+  figure, (ax,) = panels(1, legend=told)
   metric = metric_of(records[0])
   for budget, style in _BUDGETS.items():
-    for split, width in (("train", 2.6), ("test", 1.2)):
+    for split, width in _SPLITS.items():
       label = f"{split}, {_KEPT[budget]}"
       field = f"{split}_{budget}_{metric}"
       _plot(
@@ -174,14 +146,14 @@ def both_splits(records: Sequence[Record], trace: Trace) -> Figure:
   ax.set_title(f"{metric.capitalize()}, training and test", fontsize=12)
   if metric in _SHARES:
     ax.set_ylim(0, 1.03)
-  _finish_over_epochs(ax, records, trace)
+  _finish_over_epochs(figure, ax, records, trace)
   return figure
 
 
 @plain
 def generalisation_gap(records: Sequence[Record], trace: Trace) -> Figure:
   """Training minus test, dense and at the budget in force."""
-  figure, (ax,) = panels(1)
+  figure, (ax,) = panels(1, legend=[*_KEPT.values()])
   metric = metric_of(records[0])
   for budget, style in _BUDGETS.items():
     gaps = [
@@ -196,7 +168,7 @@ def generalisation_gap(records: Sequence[Record], trace: Trace) -> Figure:
     ]
     _plot(ax, gaps, "gap", **style | {"label": _KEPT[budget]})
   ax.set_title(f"Training minus test {metric}", fontsize=12)
-  _finish_over_epochs(ax, records, trace)
+  _finish_over_epochs(figure, ax, records, trace)
   return figure
 
 
@@ -224,74 +196,6 @@ def site_heat_map(trace: Trace, title: str) -> Figure:
   ax.grid(visible=False)
   ax.set_yticks(range(len(names)), names, fontsize=7)
   over_epochs(ax)
-  figure.colorbar(image, ax=ax, pad=0.02)
-  return figure
-
-
-@plain
-def budget_sweep(
-  sweeps: Mapping[str, Sequence[Mapping[str, Any]]],
-  titles: Sequence[str] = (),
-) -> Figure:
-  """Accuracy, loss, calibration and nonzero fraction over keep ratio.
-
-  Args:
-    sweeps: rows of :func:`sparse_regimes.analysis.budget_sweep.sweep` by
-      the run's name.
-    titles: of :func:`sweep_panels`, in two columns; by default all.
-  """
-  wanted = sweep_panels(next(iter(sweeps.values()))[0])
-  titles = titles or tuple(wanted)
-  figure, axes = panels(len(titles), sharex=True)
-  for ax, title in zip(axes, titles, strict=True):
-    for (label, rows), style in zip(
-      sweeps.items(), itertools.cycle(_SWEEPS), strict=False
-    ):
-      ratios = [row["keep_ratio"] for row in rows]
-      values = [row.get(wanted[title], math.nan) for row in rows]
-      ax.plot(ratios, values, label=label, markersize=4, lw=1.6, **style)
-    ax.set_title(title, fontsize=12)
-    # A ratio of 0 alone has no place on a log axis.
-    if any(row["keep_ratio"] > 0 for rows in sweeps.values() for row in rows):
-      ax.set_xscale("log")
-    ax.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
-    if title == "Accuracy":
-      ax.set_ylim(0, 1.03)
-  if len(sweeps) > 1:
-    axes[0].legend(fontsize=9, loc="best", framealpha=0.7)
-  for ax in axes[-2:]:
-    ax.set_xlabel("Keep ratio at test time", fontsize=11)
-    # The last of an odd number has none below it, but shares its axis.
-    ax.tick_params(labelbottom=True)
-  return figure
-
-
-@plain
-def sweep_sites(rows: Sequence[Mapping[str, Any]], title: str) -> Figure:
-  """What every site does at every keep ratio.
-
-  Args:
-    rows: of :func:`sparse_regimes.analysis.budget_sweep.sweep`.
-    title: of ``SWEEP_SITES``.
-  """
-  rows = sorted(rows, key=lambda row: row["keep_ratio"])
-  values = np.array([row[SWEEP_SITES[title]] for row in rows], float)
-  height = 1.4 + 0.15 * values.shape[1]
-  figure, (ax,) = panels(1, height=height, measured=True)
-  # A threshold may be anything, shares lie between 0 and 1.
-  limits: dict[str, Any] = (
-    {} if title == "Threshold" else {"vmin": 0, "vmax": 1}
-  )
-  image = ax.imshow(
-    values.T, aspect="auto", interpolation="nearest", cmap="viridis", **limits
-  )
-  labels = [f"{row['keep_ratio']:.2g}" for row in rows]
-  every = max(1, len(rows) // 5)
-  ax.set_xticks(range(0, len(rows), every), labels[::every])
-  ax.set_xlabel("Keep ratio at test time", fontsize=11)
-  ax.set_ylabel("Site, from input")
-  ax.set_title(title, fontsize=12)
-  ax.grid(visible=False)
   figure.colorbar(image, ax=ax, pad=0.02)
   return figure
 
@@ -336,11 +240,11 @@ def _merged(records: Sequence[Record], trace: Trace) -> list[Record]:
 
 
 def _finish_over_epochs(
-  ax: Axes, records: Sequence[Record], trace: Trace
+  figure: Figure, ax: Axes, records: Sequence[Record], trace: Trace
 ) -> None:
   over_epochs(ax)
   _shade_collapses(ax, records, trace)
-  ax.legend(fontsize=9, loc="best", framealpha=0.7)
+  legend_above(figure, ax, 1)
 
 
 def _plot_budget(ax: Axes, records: Sequence[Record], trace: Trace) -> None:

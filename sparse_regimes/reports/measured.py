@@ -2,7 +2,7 @@
 
 from etils import epath
 
-from sparse_regimes.reports import figures
+from sparse_regimes.reports import figures, sweep_figures
 from sparse_regimes.reports.page import Block, Pre, Table, Text
 from sparse_regimes.reports.words import (
   argument,
@@ -30,20 +30,30 @@ def sweep_blocks(workdir: epath.Path) -> list[Block]:
     ]
   sweep = read_sweep(workdir)
   rows = sweep["rows"]
-  names = [*figures.sweep_panels(rows[0]).values()]
+  names = [*sweep_figures.sweep_panels(rows[0]).values()]
+  known = sweep_figures.known_of(sweep)
+  caption = (
+    f"The {sweep['checkpoint']} checkpoint (epoch {sweep['epoch']}) at other"
+    " budgets."
+  )
+  if known["num_scored"] and "accuracy" in names:
+    caption += " The band of the accuracy is Wilson's 95 % interval."
   return [
     pictures(
       [
-        figures.budget_sweep({workdir.absolute().name: rows}, [title])
-        for title in figures.sweep_panels(rows[0])
+        sweep_figures.budget_sweep(
+          {workdir.absolute().name: rows},
+          [title],
+          **known,
+        )
+        for title in sweep_figures.sweep_panels(rows[0])
       ],
-      f"The {sweep['checkpoint']} checkpoint (epoch {sweep['epoch']}) at other"
-      " budgets.",
+      caption,
     ),
     pictures(
       [
-        figures.sweep_sites(rows, title)
-        for title, name in figures.SWEEP_SITES.items()
+        sweep_figures.sweep_sites(rows, title, sweep.get("sites") or ())
+        for title, name in sweep_figures.SITES.items()
         if name in rows[0]
       ],
       "Every site at every budget.",

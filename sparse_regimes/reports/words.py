@@ -39,3 +39,27 @@ def difference(a: float | None, b: float | None) -> float | None:
 def argument(workdir: epath.Path) -> str:
   """``--workdir`` as a shell reads it."""
   return shlex.quote(f"--workdir={workdir}")
+
+
+def names_of(workdirs: Sequence[epath.Path]) -> list[str]:
+  """What tells runs apart: their paths without what all begin and end with.
+
+  Example:
+    >>> names_of([epath.Path(f"runs/{arm}/seed0") for arm in ("dense", "top")])
+    ['dense', 'top']
+    >>> names_of([epath.Path("a/b"), epath.Path("a/c/d"), epath.Path("a")])
+    ['a/b', 'a/c/d', 'a']
+  """
+  paths = [workdir.absolute().parts for workdir in workdirs]
+  shortest = min(map(len, paths))
+  # A path that ends where others go on keeps its last part.
+  first = 0
+  while first < shortest - 1 and len({path[first] for path in paths}) == 1:
+    first += 1
+  last = 0
+  while (
+    last < shortest - 1 - first
+    and len({path[len(path) - 1 - last] for path in paths}) == 1
+  ):
+    last += 1
+  return ["/".join(path[first : len(path) - last]) for path in paths]

@@ -11,9 +11,22 @@ from optuna.trial import FrozenTrial, TrialState
 from sparse_regimes.files import write
 from sparse_regimes.reports import pictures
 from sparse_regimes.reports.page import Pictures, Pre, Table, Text, render
-from sparse_regimes.reports.pictures import Figure, FigureCanvasAgg, plain
+from sparse_regimes.reports.pictures import (
+  ROUND,
+  Axes,
+  Figure,
+  FigureCanvasAgg,
+  MaxNLocator,
+  factor_ticks,
+  plain,
+)
 from sparse_regimes.runs import config as configs
 from sparse_regimes.studies.cli import csv_text
+
+# Of labels below a panel.
+_LETTERS = 26
+# Panels in a row: more are small on a page.
+_ABREAST = 3
 
 
 def finished(study: optuna.Study) -> list[FrozenTrial]:
@@ -88,22 +101,54 @@ def search_figure(
   score: str,
 ) -> Figure:
   """The score over each field, and the fields' importance."""
-  figure = Figure(figsize=(3.2 * (len(names) + 1), 3.4), layout="constrained")
+  columns = min(len(names) + 1, _ABREAST)
+  rows = -(-(len(names) + 1) // columns)
+  figure = Figure(figsize=(3.2 * columns, 3.4 * rows), layout="constrained")
   FigureCanvasAgg(figure)
-  axes = figure.subplots(1, len(names) + 1)
+  axes = figure.subplots(rows, columns, squeeze=False).ravel()
+  for ax in axes[len(names) + 1 :]:
+    ax.axis("off")
   for ax, name in zip(axes, names, strict=False):
     at = [t.params[name] for t in trials]
     ax.plot(at, [t.value or 0.0 for t in trials], "o", color="#1b4965")
-    distribution = trials[-1].distributions[name]
-    if getattr(distribution, "log", False):
-      ax.set_xscale("log")
-    ax.set_xlabel(name)
+    _ticks(ax, at, trials[-1].distributions[name])
+    ax.set_xlabel(_broken(name))
     ax.grid(alpha=0.3)
-  axes[0].set_ylabel(f"{score}, held-out examples")
+  for ax in axes[: len(names) : columns]:
+    ax.set_ylabel(f"{score}, held-out examples")
   importance = importances(study)
-  axes[-1].barh(list(importance), list(importance.values()), color="#2a7f62")
-  axes[-1].set_xlabel("importance")
+  bars = [_broken(name) for name in importance]
+  last = axes[len(names)]
+  last.barh(bars, list(importance.values()), color="#2a7f62")
+  last.invert_yaxis()
+  last.tick_params(axis="y", labelsize=8)
+  last.xaxis.set_major_locator(MaxNLocator(4, steps=ROUND))
+  last.set_xlabel("importance")
   return figure
+
+
+def _broken(name: str) -> str:
+  """A field's name in two lines, section and rest."""
+  return name.replace(".", ".\n", 1)
+
+
+def _ticks(
+  ax: Axes,
+  values: Sequence[object],
+  distribution: optuna.distributions.BaseDistribution,
+) -> None:
+  """Ticks of which no label lies on another."""
+  if isinstance(distribution, optuna.distributions.CategoricalDistribution):
+    # Beside each other they have no more room than a few letters.
+    if sum(len(str(value)) + 2 for value in {*values}) > _LETTERS:
+      ax.tick_params(axis="x", rotation=30)
+      for label in ax.get_xticklabels():
+        label.set(horizontalalignment="right", rotation_mode="anchor")
+  elif getattr(distribution, "log", False):
+    ax.set_xscale("log")
+    factor_ticks(ax, [float(str(value)) for value in values], _LETTERS)
+  else:
+    ax.xaxis.set_major_locator(MaxNLocator(5, steps=ROUND))
 
 
 def importances(study: optuna.Study) -> dict[str, float]:

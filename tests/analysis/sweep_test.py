@@ -27,7 +27,7 @@ from sparse_regimes.data.dataset import normalize
 from sparse_regimes.errors import InputError
 from sparse_regimes.masks.activations import get_activation
 from sparse_regimes.masks.statistics import site_sums
-from sparse_regimes.reports import figures, pictures
+from sparse_regimes.reports import pictures, sweep_figures
 from sparse_regimes.runs.evaluate import evaluate, make_batches
 from sparse_regimes.runs.mesh import make_mesh, place_state, state_shardings
 from sparse_regimes.runs.tables import read_sweep, write_sweep
@@ -124,7 +124,7 @@ def test_files(tmp_path):
   assert set(lines[0]) == {*TOTALS, "site", *SITES}
   assert [float(line["keep_ratio"]) for line in lines] == [1.0, 0.1]
   assert {line["site"] for line in lines} == {"a"}
-  picture = pictures.png(figures.budget_sweep({"a": rows, "b": rows}))
+  picture = pictures.png(sweep_figures.budget_sweep({"a": rows, "b": rows}))
   with Image.open(io.BytesIO(picture)) as image:
     assert image.width >= 1000
 
@@ -140,7 +140,7 @@ def test_a_loss_that_is_not_finite_is_null(tmp_path):
   assert math.isnan(read[1]["loss"])
   assert read[1]["accuracy"] == rows[1]["accuracy"]
   assert "NaN" not in (folder / "sweep.json").read_text()
-  assert pictures.png(figures.budget_sweep({"a": read}))
+  assert pictures.png(sweep_figures.budget_sweep({"a": read}))
 
 
 @pytest.mark.parametrize("score", ["value", "magnitude"])

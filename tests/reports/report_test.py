@@ -2,10 +2,9 @@
 
 import dataclasses
 import json
-import shutil
-import subprocess
 
 import pytest
+from browser import needs_browser, screenshot
 from etils import epath
 from journals import ARITHMETIC, journal_of
 from PIL import Image
@@ -18,16 +17,6 @@ from sparse_regimes.runs.cycles import Budget
 from sparse_regimes.runs.journal import Journal, read_records
 from sparse_regimes.runs.trace import Trace, read_trace
 from sparse_regimes.runs.writers import write_records
-
-CHROMIUM = next(
-  filter(
-    None,
-    map(
-      shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome")
-    ),
-  ),
-  None,
-)
 
 
 def make_run(folder, num_epochs=5):
@@ -169,28 +158,22 @@ def test_the_command_writes_the_page(tmp_path, capsys):
   assert main(["--mode=report"]) == 2
 
 
-@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed")
-@pytest.mark.parametrize("width", [412, 1100])
+@needs_browser
+@pytest.mark.parametrize(("width", "dark"), [(412, False), (1100, True)])
 @pytest.mark.run
-def test_a_browser_shows_it(tmp_path, width):
+def test_a_browser_shows_it(tmp_path, width, dark):
   workdir = make_run(tmp_path / "run")
   add_sweep(workdir)
   picture = tmp_path / "page.png"
-  subprocess.run(
-    [
-      *(CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu"),
-      *("--hide-scrollbars", f"--user-data-dir={tmp_path / 'profile'}"),
-      *(f"--screenshot={picture}", f"--window-size={width},6000"),
-      f"file://{write_report(workdir)}",
-    ],
-    check=True,
-    capture_output=True,
-    timeout=300,
-  )
+  page = write_report(workdir)
+  screenshot(page, picture, width=width, height=6000, dark=dark)
   with Image.open(picture) as image:
     assert image.size == (width, 6000)
     grey = image.convert("L")
     # Text and figures fill the page; the right margin stays empty: nothing
     # sticks out.
-    assert sum(grey.histogram()[:128]) > 5000
-    assert grey.crop((width - 8, 0, width, 6000)).getextrema()[0] > 200
+    low, high = grey.crop((width - 8, 0, width, 6000)).getextrema()
+    assert high < 50 if dark else low > 200
+    assert (
+      sum(grey.histogram()[128:] if dark else grey.histogram()[:128]) > 5000
+    )
