@@ -51,6 +51,40 @@ def test_the_set_is_that_of_lax_top_k(kind, dtype):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
+@pytest.mark.parametrize(
+  ("size", "num_kept"), [(2048, [1, 2000]), (1500, [500, 900])]
+)
+def test_warp_groups_share_a_row(monkeypatch, dtype, size, num_kept):
+  """Of values of both signs and of ties: some rows end below zero."""
+  monkeypatch.setattr(pallas_gpu, "WARP_GROUPS", 2)
+  split = pallas_gpu.split_of(size)
+  assert (split.groups, split.rounds) == ((2, 1) if size == 2048 else (2, 3))
+  scores = jnp.asarray(rows_of("heavy", size).round(), dtype)
+  num_kept = jnp.array(num_kept, jnp.int32)
+  kept, *ends = pallas_gpu.kernel_kept(
+    scores, num_kept, break_zero_ties=True, interpret=INTERPRETED()
+  )
+  mask = lax_top_k_mask(scores, num_kept)
+  np.testing.assert_array_equal(pallas_gpu.mask_up_to(scores, *ends), mask)
+  np.testing.assert_array_equal(kept, jnp.where(mask, scores, 0))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("kind", ["relu", "specials"])
+def test_a_row_in_registers_is_that_in_shared_memory(monkeypatch, kind, dtype):
+  scores = jnp.asarray(rows_of(kind, 700), dtype)
+  num_kept = jnp.array([600, 100], jnp.int32)
+  for zeros in (True, False):
+    found = []
+    for groups in (0, 1):
+      monkeypatch.setattr(pallas_gpu, "WARP_GROUPS", groups)
+      found.append(masked(scores, num_kept, break_zero_ties=zeros))
+    np.testing.assert_array_equal(*found)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["heavy", "two_valued", "specials"])
 def test_long_rows_are_searched_digit_by_digit(monkeypatch, kind):
   monkeypatch.setattr(pallas_gpu, "_MAX_BYTES", 16 * 1024)
@@ -226,7 +260,7 @@ def test_every_row_of_the_paper_s_network_fits(size):
 
 
 @pytest.mark.slow
-def test_in_a_step_for_an_h100_the_host_waits_for_nothing():
+def test_in_a_step_for_an_h100_the_host_waits_for_nothing(monkeypatch):
   pytest.importorskip("jax_cuda12_plugin", reason="the extra gpu-compile")
   import gpu_compile
 
@@ -248,8 +282,11 @@ def test_in_a_step_for_an_h100_the_host_waits_for_nothing():
   # At most 3 more a site, forward and backward; it has seven.
   more = rows["pallas_gpu"]["kernels"] - rows["dense"]["kernels"]
   assert more <= 3 * 7
-  kernel = gpu_compile.compile_kernel("h100_sxm", 8, 16_384, jnp.bfloat16)
-  assert not kernel["bytes_spilled"]
+  for groups in (0, 8):
+    monkeypatch.setattr(pallas_gpu, "WARP_GROUPS", groups)
+    jax.clear_caches()
+    kernel = gpu_compile.compile_kernel("h100_sxm", 8, 65_536, jnp.bfloat16)
+    assert not kernel["bytes_spilled"]
   assert jax.default_backend() == "cpu"
 
 

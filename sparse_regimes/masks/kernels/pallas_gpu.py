@@ -9,9 +9,14 @@ zeros for what is not kept.
 Rows that do not fit in shared memory are searched in two digits of 16 bits: the
 upper ones of all entries, then the lower ones of those that have the upper
 digit in which the budget ends. That reads the row three times.
+
+Rows that fit in the registers of more threads can be searched there instead, in
+such digits too: a pass then reads nothing; see ``gpu_registers``.
 """
 
 import functools
+import itertools
+import math
 from typing import Any
 
 import jax
@@ -22,6 +27,11 @@ from jax.experimental.pallas import mosaic_gpu as plgpu
 from sparse_regimes.masks.kernels.bits import up_to
 from sparse_regimes.masks.kernels.fixed_passes import find_ends
 from sparse_regimes.masks.kernels.gpu_block import LINE, keys_of, search_block
+from sparse_regimes.masks.kernels.gpu_registers import (
+  THREADS,
+  Split,
+  search_registers,
+)
 from sparse_regimes.masks.kernels.sharding import as_rows
 from sparse_regimes.masks.kernels.threshold import (
   threshold_mask,
@@ -32,6 +42,12 @@ from sparse_regimes.masks.manual_axes import vary, varying_axes
 # Lines that a warp group counts at a time in registers: the more, the less it
 # waits for. A thread reads 8 bytes of them at least.
 _CHUNKS = (16, 8, 4, 2)
+# Warp groups, of 128 threads each, that share a row that fits in registers, at
+# most; 0 to hold every row in shared memory.
+WARP_GROUPS = 0
+# What fits: a thread has 65,536 registers over the number of threads, at most
+# 255, and they hold two entries each; half of them are needed otherwise.
+_MAX_HELD = 512
 # Of the 227 KiB of shared memory that a block of a Hopper GPU may have.
 _MAX_BYTES = 220 * 1024
 # Every entry needs a digit of 16 bits at least.
@@ -206,34 +222,53 @@ def search(
   """
   num_rows, size = rows.shape
   num_bits = rows.dtype.itemsize * 8
-  chunk = _lines_at_a_time(size)
   if pad := _padded(size) - size:
     # It sorts below everything and comes last, so it is never kept.
     bits = jnp.dtype(f"int{num_bits}")
     lowest = lax.bitcast_convert_type(jnp.array(-1, bits), rows.dtype)
     rows = lax.pad(rows, lowest, [(0, 0, 0), (0, pad, 0)])
   lines = rows.shape[1] // LINE
-  # One digit if all bits of every entry fit, else one of 16 after another.
-  digit_bits = num_bits if rows.shape[1] * num_bits // 8 <= _MAX_BYTES else 16
   results = [jax.ShapeDtypeStruct((num_rows,), jnp.int32)] * 2
   folded = (num_rows, lines, LINE)
   if writes_kept:
     results.append(jax.ShapeDtypeStruct(folded, rows.dtype))
-  kernel = plgpu.kernel(
-    functools.partial(
+  options: dict[str, Any] = {
+    "num_bits": num_bits,
+    "break_zero_ties": break_zero_ties,
+    "interpret": interpret is not None,
+  }
+  threads: dict[str, Any] = {}
+  if split := split_of(size):
+    body = functools.partial(
+      search_registers, split=split, writes_kept=writes_kept, **options
+    )
+    scratch = split.scratch(interpret is not None)
+    threads = {
+      "num_threads": split.groups,
+      "thread_name": "group",
+      # Where threads wait for each other it says so itself.
+      "compiler_params": plgpu.CompilerParams(unsafe_no_auto_barriers=True),
+    }
+  else:
+    # One digit if all bits of every entry fit, else one of 16 after another.
+    fits = rows.shape[1] * num_bits // 8 <= _MAX_BYTES
+    digit_bits = num_bits if fits else 16
+    body = functools.partial(
       search_block,
       lines=lines,
-      chunk=chunk,
-      num_bits=num_bits,
+      chunk=_lines_at_a_time(size),
       digit_bits=digit_bits,
-      break_zero_ties=break_zero_ties,
-      interpret=interpret is not None,
-    ),
+      **options,
+    )
+    scratch = [plgpu.SMEM((lines, LINE), jnp.dtype(f"int{digit_bits}"))]
+  kernel = plgpu.kernel(
+    body,
     out_type=results,
-    scratch_types=[plgpu.SMEM((lines, LINE), jnp.dtype(f"int{digit_bits}"))],
+    scratch_types=scratch,
     grid=(num_rows,),
     grid_names=("row",),
     interpret=interpret,
+    **threads,
   )
   found = kernel(rows.reshape(folded), num_kept[:, 0])
   # What a kernel returns does not say over which axes of a shard_map it varies.
@@ -243,9 +278,34 @@ def search(
 
 def shared_bytes(size: int, dtype: jnp.dtype) -> int:
   """Shared memory of a block that searches such a row, in bytes."""
+  if split := split_of(size):
+    (shared,) = split.scratch(interpret=False)
+    return math.prod(shared.shape) * 4
   padded = _padded(size)
   num_bytes = padded * dtype.itemsize
   return num_bytes if num_bytes <= _MAX_BYTES else 2 * padded
+
+
+def split_of(size: int) -> Split | None:
+  """How such a row is held in registers; none if it does not fit.
+
+  By as many threads as can share a row that is filled up by a sixteenth at
+  most.
+  """
+  if not WARP_GROUPS:
+    return None
+  splits = itertools.product(range(WARP_GROUPS.bit_length()), (4, 2, 1))
+  for groups, lines in sorted(
+    ((2**i, lines) for i, lines in splits),
+    key=lambda pair: (-pair[0] * pair[1], -pair[0]),
+  ):
+    entries = groups * lines * LINE
+    if -size % entries <= size // 16:
+      break
+  held = -(-size // (groups * THREADS))
+  if held > _MAX_HELD // max(groups, 4):
+    return None
+  return Split(groups, -(-size // entries), lines)
 
 
 def _lines_at_a_time(size: int) -> int:
@@ -257,5 +317,6 @@ def _lines_at_a_time(size: int) -> int:
 
 
 def _padded(size: int) -> int:
-  chunk = _lines_at_a_time(size) * LINE
-  return size + -size % chunk
+  split = split_of(size)
+  number = split.entries if split else _lines_at_a_time(size) * LINE
+  return size + -size % number
