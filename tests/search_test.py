@@ -23,6 +23,7 @@ from sparse_regimes.studies import arms as arms_and_seeds
 from sparse_regimes.studies import search as searching
 from sparse_regimes.studies import table as reproduce_table
 from sparse_regimes.studies.cli import exit_code
+from sparse_regimes.studies.measures import MOST_COLUMNS
 
 FIELDS = "controller.tighten_pct:0.01:0.5:log,controller.decide_every:1:4"
 SMALL = (
@@ -340,6 +341,10 @@ def test_a_run_that_diverges_is_no_finished_one(tmp_path):
   assert math.isnan(summary["final_test_dense_accuracy"])
   text = reproduce_table.write_table(tmp_path, [run], [], "a command")
   assert text.startswith("PARTIAL: 0 of 1 runs finished")
+  # What a terminal has room for; all is in the other file.
+  assert text.splitlines()[1].count(" | ") < MOST_COLUMNS
+  (kept,) = json.loads((tmp_path / "table.json").read_text())["rows"]
+  assert {*kept} == {*reproduce_table.COLUMNS}
 
 
 def test_the_table_names_bad_input(tmp_path, capsys):

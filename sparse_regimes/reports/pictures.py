@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 # In inches: a panel, and the room around it for numbers, a label and a title.
 _WIDTH = 4.5
-_LEFT, _RIGHT, _BELOW, _ABOVE = 0.58, 0.14, 0.5, 0.36
+_LEFT, _RIGHT, _BELOW, _ABOVE = 0.68, 0.14, 0.5, 0.36
 # Of a line of a legend above all panels, and of the room around them.
 _ENTRY, _AROUND = 0.2, 0.12
 # In letters of a legend: a panel, and the piece of line before a label.
@@ -156,11 +156,17 @@ def legend_above(figure: Figure, ax: Axes, columns: int) -> None:
 
 
 def _abreast(labels: Sequence[str], columns: int) -> int:
-  """As many as the longest leaves room for beside each other."""
-  room = _LETTERS * columns // (max(map(len, labels)) + _SAMPLE)
-  # As evenly as they go into as few lines.
-  lines = -(-len(labels) // max(1, room))
-  return -(-len(labels) // lines)
+  """Columns of a legend: as many as there is room for.
+
+  A column is filled before the next, and is as wide as its longest label.
+  """
+  most = len(labels)
+  for lines in range(1, most + 1):
+    filled = [labels[i : i + lines] for i in range(0, most, lines)]
+    wide = sum(max(map(len, column)) + _SAMPLE for column in filled)
+    if wide <= _LETTERS * columns:
+      return len(filled)
+  return 1
 
 
 def factor_ticks(ax: Axes, values: Sequence[float], letters: int) -> None:
