@@ -207,14 +207,20 @@ def _sweep_run(
     "data": config.data.name,
     "parameters": config.eval.parameters,
     "num_examples": num_examples,
-    # What an accuracy is counted on: of a text, its tokens.
-    "num_scored": num_examples * getattr(task, "rate", ("", 1))[1],
+    "num_scored": _num_scored(task, num_examples),
     "chance": _chance(task),
     "sites": [*site_multiply_adds],
     "rows": rows,
   }
   write_sweep(workdir, content, others)
   return content
+
+
+def _num_scored(task: Task, num_examples: int) -> int:
+  """What an accuracy is counted on: of a text, its tokens."""
+  counted = task.metric == "accuracy"
+  _, each = getattr(task, "rate", (task.unit, 1))
+  return num_examples * each if counted else num_examples
 
 
 def _chance(task: Task) -> dict[str, float]:

@@ -32,6 +32,8 @@ def sweep_blocks(workdir: epath.Path) -> list[Block]:
   rows = sweep["rows"]
   names = [*sweep_figures.sweep_panels(rows[0]).values()]
   known = sweep_figures.known_of(sweep)
+  sites = sweep.get("sites")
+  sites = sites if isinstance(sites, list) else []
   caption = (
     f"The {sweep['checkpoint']} checkpoint (epoch {sweep['epoch']}) at other"
     " budgets."
@@ -52,7 +54,7 @@ def sweep_blocks(workdir: epath.Path) -> list[Block]:
     ),
     pictures(
       [
-        sweep_figures.sweep_sites(rows, title, sweep.get("sites") or ())
+        sweep_figures.sweep_sites(rows, title, sites)
         for title, name in sweep_figures.SITES.items()
         if name in rows[0]
       ],

@@ -63,9 +63,12 @@ def known_of(sweep: Mapping[str, Any]) -> dict[str, Any]:
   Files of older versions tell neither.
   """
   chance, count = sweep.get("chance"), sweep.get("num_scored")
+  known = chance.items() if isinstance(chance, dict) else ()
   return {
-    "chance": chance if isinstance(chance, dict) else None,
-    "num_scored": count if isinstance(count, int) else 0,
+    "chance": {
+      name: value for name, value in known if type(value) in (int, float)
+    },
+    "num_scored": count if type(count) is int and count > 0 else 0,
   }
 
 

@@ -83,9 +83,16 @@ def test_chance_and_the_interval_are_of_the_accuracy_alone():
   assert not loss.collections
 
 
-@pytest.mark.parametrize("old", [{}, {"chance": [1], "num_scored": "x"}])
+@pytest.mark.parametrize(
+  "old",
+  [
+    {},
+    {"chance": [1], "num_scored": "x"},
+    {"chance": {"accuracy": "x"}, "num_scored": -1},
+  ],
+)
 def test_a_sweep_of_an_older_version_has_neither(old):
-  assert sweep_figures.known_of(old) == {"chance": None, "num_scored": 0}
+  assert sweep_figures.known_of(old) == {"chance": {}, "num_scored": 0}
 
 
 @pytest.mark.parametrize("lowest", [1e-4, 0.01, 0.1, 0.4, 0.9])
@@ -100,6 +107,7 @@ def test_labels_of_ratios_do_not_overprint(lowest):
     assert_apart(figure, ax.xaxis)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", [2, 5, 9])
 def test_a_legend_is_clear_of_the_curves(count):
   sweeps = {f"an_arm+with.a=longer_name_{i}": rows(i) for i in range(count)}
@@ -166,6 +174,7 @@ FIELDS = {
 }
 
 
+@pytest.mark.slow
 def test_labels_of_a_search_do_not_overprint():
   study = optuna.create_study(direction="maximize")
   study.sampler = optuna.samplers.RandomSampler(seed=0)

@@ -44,7 +44,8 @@ def make_study(folder, *, swept=True, arms=ARMS):
 
 
 def written(folder, runs, baseline="smoke"):
-  compare.write_all(folder, runs, baseline, "python -m it --out=<here>")
+  command = "python -m it --out=<here>" + 20 * " --config.some.field=1"
+  compare.write_all(folder, runs, baseline, command)
   return (folder / "compare.html").read_text()
 
 
