@@ -165,7 +165,7 @@ class Study:
         draws=jnp.array([network.seed, 0], jnp.int32),
       )
       states.append(state.replace(controller_state=inner))
-    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *states)
+    return jax.tree.map(_stacked, *states)
 
   def _epoch(self) -> Callable[..., Any]:
     step = self.task.train_step(
@@ -276,6 +276,13 @@ class Study:
       for _ in range(self.config.train.epochs)
     ]
     return np.stack(epochs).astype(np.int32)
+
+
+def _stacked(*leaves: jax.Array) -> jax.Array:
+  if jnp.issubdtype(leaves[0].dtype, jax.dtypes.prng_key):
+    return jnp.stack(leaves)
+  # By NumPy nothing is compiled for each of the shapes.
+  return jnp.asarray(np.stack(jax.device_get(leaves)))
 
 
 def _in_batches(examples: Any, size: int) -> Any:

@@ -10,7 +10,7 @@ Rows that do not fit in shared memory are searched in two digits of 16 bits: the
 upper ones of all entries, then the lower ones of those that have the upper
 digit in which the budget ends. That reads the row three times.
 
-Rows that fit in the registers of more threads can be searched there instead, in
+Rows that fit in the registers of more threads are searched there instead, in
 such digits too: a pass then reads nothing; see ``gpu_registers``.
 """
 
@@ -44,7 +44,7 @@ from sparse_regimes.masks.manual_axes import vary, varying_axes
 _CHUNKS = (16, 8, 4, 2)
 # Warp groups, of 128 threads each, that share a row that fits in registers, at
 # most; 0 to hold every row in shared memory.
-WARP_GROUPS = 0
+WARP_GROUPS = 8
 # What fits: a thread has 65,536 registers over the number of threads, at most
 # 255, and they hold two entries each; half of them are needed otherwise.
 _MAX_HELD = 512
