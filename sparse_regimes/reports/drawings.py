@@ -6,6 +6,7 @@ percent; ``drawings.html`` draws it, in the colours of the page's two schemes.
 """
 
 import math
+import statistics
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -14,8 +15,8 @@ from sparse_regimes.reports.pictures import MaxNLocator
 # As many as the page has colours; then they begin again.
 NUM_STYLES = 8
 _RATIOS = (1, 0.5, 0.2, 0.1, 0.05, 0.02, 0.01, 0.005, 0.002, 0.001)
-# An interval of this many times the range of the means leaves no room for them.
-_WIDEST = 4.0
+# As many times as wide as most, an interval would leave no room for the others.
+_WIDEST = 6.0
 
 
 class Interval(NamedTuple):
@@ -63,8 +64,8 @@ class Forest(NamedTuple):
     ticks: place and text of each.
     zero: where 0 lies.
     better: where the better half begins, and how wide it is.
-    direction: which half that is, in words.
     is_left: whether it is the left one.
+    title: what they are differences of.
     caption: below.
   """
 
@@ -72,8 +73,8 @@ class Forest(NamedTuple):
   ticks: Sequence[tuple[float, str]]
   zero: float
   better: tuple[float, float]
-  direction: str
   is_left: bool
+  title: str
   caption: str
   kind: str = "forest"
 
@@ -103,7 +104,7 @@ class OverRatios(NamedTuple):
 def forest(
   intervals: Sequence[Interval],
   *,
-  baseline: str,
+  title: str,
   less_is_better: bool,
   caption: str,
 ) -> Forest:
@@ -111,25 +112,25 @@ def forest(
 
   Args:
     intervals: from top to bottom, at least one.
-    baseline: what they are differences to.
+    title: what they are differences of.
     less_is_better: whether the better half is the left one.
     caption: below.
 
   Example:
     >>> row = Interval("b", 1.0, 0.0, 2.0, "+1 [0, 2]")
-    >>> laid = forest([row], baseline="a", less_is_better=True, caption="")
-    >>> laid.direction, [round(laid.rows[0][end]) for end in ("low", "high")]
-    ('better than a', [4, 96])
+    >>> laid = forest([row], title="", less_is_better=True, caption="")
+    >>> [round(laid.rows[0][end]) for end in ("low", "mean", "high")]
+    [4, 50, 96]
   """
-  means = [interval.mean for interval in intervals]
-  ends = [v for i in intervals for v in (i.low, i.high) if math.isfinite(v)]
-  low, high = min(0.0, *means), max(0.0, *means)
-  reach = _WIDEST * (high - low)
-  if ends and (not reach or max(ends) - min(ends) <= reach):
-    low, high = min(low, *ends), max(high, *ends)
-  elif ends:
-    low = max(min(low, *ends), low - reach / 2)
-    high = min(max(high, *ends), high + reach / 2)
+  widths = [i.high - i.low for i in intervals if math.isfinite(i.low)]
+  reach = _WIDEST / 2 * statistics.median(widths) if widths else 0.0
+  ends = [0.0]
+  for interval in intervals:
+    low, middle, high = interval.low, interval.mean, interval.high
+    if math.isfinite(low):
+      ends += [max(low, middle - reach), min(high, middle + reach)]
+    ends.append(middle)
+  low, high = min(ends), max(ends)
   low, high = _padded(low, high, 0.04)
 
   def place(value: float) -> float:
@@ -156,8 +157,8 @@ def forest(
     ticks=[(place(tick), text) for tick, text in _ticks(low, high, 4)],
     zero=zero,
     better=(0.0, zero) if less_is_better else (zero, 100 - zero),
-    direction=f"better than {baseline}",
     is_left=less_is_better,
+    title=title,
     caption=caption,
   )
 

@@ -87,7 +87,7 @@ def page(
     f"{study.how_far}. Compared with {study.baseline} by {first}.",
     {
       f"Difference to {study.baseline}": [
-        *_forest(study, in_full, f"{first} on test examples"),
+        *_forest(study, in_full, first),
         *_forest(study, over_budgets, f"{score.name}, {OVER_BUDGETS}"),
       ],
       f"{score.name.capitalize()} over budgets": _over_budgets(study),
@@ -131,9 +131,9 @@ def _forest(study: Study, values: Values, of_what: str) -> list[Block]:
     return []
   pairs = " or ".join(map(str, sorted(num_pairs)))
   caption = (
-    f"Differences in {of_what}{' (nats)' * score.less_is_better}, paired by"
-    f" seed ({pairs} {'pair' if num_pairs == {1} else 'pairs'} an arm): a point"
-    " is their mean, a bar its 95 % t-interval."
+    f"On test examples{', in nats' * score.less_is_better}; differences paired"
+    f" by seed ({pairs} {'pair' if num_pairs == {1} else 'pairs'} an arm): a"
+    " point is their mean, a bar its 95 % t-interval."
   )
   if num_pairs == {1}:
     caption += " One pair has no interval."
@@ -142,7 +142,7 @@ def _forest(study: Study, values: Values, of_what: str) -> list[Block]:
   return [
     forest(
       intervals,
-      baseline=study.baseline,
+      title=of_what,
       less_is_better=score.less_is_better,
       caption=caption,
     )

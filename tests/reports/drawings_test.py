@@ -13,7 +13,7 @@ def forest(*intervals, less_is_better=False):
     for i, numbers in enumerate(intervals)
   ]
   return drawings.forest(
-    rows, baseline="base", less_is_better=less_is_better, caption=""
+    rows, title="", less_is_better=less_is_better, caption=""
   )
 
 
@@ -51,12 +51,19 @@ def test_ticks_lie_where_their_numbers_do():
 
 
 def test_an_interval_of_two_pairs_does_not_crush_the_others():
-  laid = forest((0.1, 0.05, 0.15), (0.2, -40.0, 40.4))
-  first, second = laid.rows
+  laid = forest((0.1, 0.05, 0.15), (0.2, -40.0, 40.4), (0.1, 0.04, 0.16))
+  first, second, _ = laid.rows
   assert second["is_cut"] == (True, True)
   assert (second["low"], second["high"]) == (0, 100)
   assert first["is_cut"] == (False, False)
   assert first["high"] - first["low"] > 5
+
+
+def test_intervals_that_are_all_wide_are_shown():
+  # As wide as this about means that hardly differ is what few seeds give.
+  laid = forest((-0.008, -0.043, 0.027), (-0.001, -0.029, 0.027))
+  assert [row["is_cut"] for row in laid.rows] == [(False, False)] * 2
+  assert laid.rows[0]["high"] - laid.rows[0]["low"] > 80
 
 
 def test_one_pair_has_a_point_and_no_bar():
