@@ -12,12 +12,20 @@ from ml_collections import ConfigDict
 
 
 def get_config() -> ConfigDict:
-  """WRN-10-1 on 1,000 images of CIFAR-10 at 16 x 16, dense."""
+  """A residual MLP on 4,000 images of CIFAR-10 at 16 x 16, dense."""
   config = ConfigDict()
   config.data = ConfigDict({"name": "npz:runs/cifar16.npz"})
-  config.data.update({"num_train": 1_000, "num_test": 2_000})
-  config.model = ConfigDict({"depth": 10, "widen": 1})
-  config.optimizer = ConfigDict({"learning_rate": 0.1, "clip_norm": 1.0})
-  config.train = ConfigDict({"epochs": 30, "batch_size": 50})
+  config.data.update({"num_train": 4_000, "num_test": 4_000})
+  config.model = ConfigDict({"name": "residual_mlp", "width": 256, "depth": 4})
+
+  config.optimizer = ConfigDict()
+  config.optimizer.name = "adam"
+  config.optimizer.learning_rate = 1e-3
+  config.optimizer.reference_batch_size = 0
+  config.optimizer.per_step = True
+  config.optimizer.clip_norm = 1.0
+
+  config.train = ConfigDict({"epochs": 40, "batch_size": 100})
+  config.eval = ConfigDict({"batch_size": 1000})
   config.checkpoint = ConfigDict({"keep": 1, "every_epochs": 0})
   return config

@@ -1,10 +1,10 @@
-r"""Trains many arms and seeds of a text study side by side in one program.
+r"""Trains many arms and seeds of a study side by side in one program.
 
 Usage:
   python experiments/side_by_side.py --out=FOLDER [--dropout=0.2] \
     [--config=configs/study_text.py] [--config.section.field=value ...]
 
-For a GPU, which one small network leaves idle: states are stacked and the
+For small networks, one of which leaves a GPU idle: states are stacked and the
 config's own step is vmapped over them. All controllers listen in every network,
 and a number in its state says whose budget is in force, so that one program
 serves all arms. Writes ``ARMS.json`` to the folder, and with ``--dropout`` a
@@ -39,20 +39,24 @@ CONSTANTS = (0.1, 0.25, 0.5)
 CONTROL_SEEDS = (100, 101, 102)
 SEEDS = (0, 1, 2, 3, 4)
 _QUANTILES = 21
-_CLOCK = {"decide_every": 10, "tighten_pct": 0.05, "signal": "loss"}
-_LOSS = {"drop_tol": 0.1, "ema_beta": 0.9}
+# By task: what it is judged by, and what the controllers follow.
+SCORES = {"classification": "accuracy", "language": "loss"}
+_CLOCK: dict[str, Any] = {"decide_every": 10, "tighten_pct": 0.05}
+# Of accuracy the released values, which are the defaults.
+_OF_LOSS: dict[str, Any] = {"drop_tol": 0.1, "ema_beta": 0.9}
 
 
-def listeners() -> dict[str, Controller]:
+def listeners(signal: str) -> dict[str, Controller]:
   """The controllers with rules of their own."""
-  strategy1 = controllers.strategy1(**_CLOCK, **_LOSS)
+  of_signal = _OF_LOSS if signal == "loss" else {}
+  strategy1 = controllers.strategy1(signal=signal, **_CLOCK, **of_signal)
   return {
     "strategy1": strategy1,
     "strategy1_averaged": controllers.averaged(
-      strategy1, window=_CLOCK["decide_every"], signal="loss"
+      strategy1, window=_CLOCK["decide_every"], signal=signal
     ),
-    "gentle": controllers.gentle(decide_every=10, signal="loss"),
-    "strategy2": controllers.strategy2(**_CLOCK, **_LOSS),
+    "gentle": controllers.gentle(decide_every=10, signal=signal),
+    "strategy2": controllers.strategy2(signal=signal, **_CLOCK, **of_signal),
     "cosine": controllers.cosine(decide_every=10, period=40, keep_min=0.1),
   }
 
@@ -133,7 +137,8 @@ class Study:
   def __init__(self, config: Any):
     self.config = config
     self.task = make_task(config, print)
-    self.rules = listeners()
+    self.score = SCORES[config.task.name]
+    self.rules = listeners(self.score)
     size = config.train.batch_size
     parts = factory.make_parts(
       config,
@@ -217,7 +222,10 @@ class Study:
       seen = self.evaluate(state, self.seen, 1.0)
       for i, curve in enumerate(curves):
         curve.append(
-          {"test": float(test["loss"][i]), "train": float(seen["loss"][i])}
+          {
+            "test": float(test[self.score][i]),
+            "train": float(seen[self.score][i]),
+          }
         )
       print(
         f"epoch {epoch + 1}, {time.monotonic() - started:.1f} s", flush=True
