@@ -12,11 +12,11 @@ from ml_collections import ConfigDict
 
 
 def get_config() -> ConfigDict:
-  """A residual MLP on 4,000 images of CIFAR-10 at 16 x 16, dense."""
+  """A residual MLP on 2,000 images of CIFAR-10 at 16 x 16, dense."""
   config = ConfigDict()
   config.data = ConfigDict({"name": "npz:runs/cifar16.npz"})
-  config.data.update({"num_train": 4_000, "num_test": 4_000})
-  config.model = ConfigDict({"name": "residual_mlp", "width": 256, "depth": 4})
+  config.data.update({"num_train": 2_000, "num_test": 2_000})
+  config.model = ConfigDict({"name": "residual_mlp", "width": 128, "depth": 4})
 
   config.optimizer = ConfigDict()
   config.optimizer.name = "adam"
@@ -25,7 +25,7 @@ def get_config() -> ConfigDict:
   config.optimizer.per_step = True
   config.optimizer.clip_norm = 1.0
 
-  config.train = ConfigDict({"epochs": 40, "batch_size": 100})
+  config.train = ConfigDict({"epochs": 30, "batch_size": 50})
   config.eval = ConfigDict({"batch_size": 1000})
   config.checkpoint = ConfigDict({"keep": 1, "every_epochs": 0})
   return config

@@ -172,6 +172,31 @@ def test_the_gpu_kernel():
   assert not any(row["bytes_spilled"] for row in content["search"])
 
 
+def test_the_gpu():
+  *sites, step = rows("bench_gpu-NVIDIA_H200")
+  by_row = {}
+  for site in sites:
+    assert all(site["exact"].values())
+    over = site["microseconds"]["pallas_gpu"] - site["microseconds"]["relu"]
+    by_row[site["size"], site["dtype"]] = f"{over:.1f} µs"
+  for size in (65_536, 32_768, 16_384):
+    told = (by_row.get((size, d), "not measured") for d in TYPES)
+    assert f"| {size:,} | {' | '.join(told)} |" in PAGE
+  times = step["milliseconds"]
+  ratios = [times[name] / times["no mask"] for name in ("masked", "ratio 1")]
+  assert ratios[0] == step["masked_over_no_mask"]
+  assert "{:.3f}; {:.3f}".format(*ratios) in PAGE
+  *before, decided, step = rows("bench_gpu-NVIDIA_H200-shared_memory")
+  assert all(all(row["exact"].values()) for row in before)
+  assert not any(decided["decided_otherwise_than_on_cpu"].values())
+  assert f"took {step['masked_over_no_mask']:.2f} of" in PAGE
+  (language,) = rows("bench_language-gpu")
+  times = language["milliseconds"]
+  told = f"eager step | {times['no mask'] / times['torch, dense']:.2f} |"
+  assert told in PAGE
+
+
+TYPES = ("bfloat16", "float32")
 LANGUAGE = (ROOT / "docs" / "language.md").read_text()
 
 

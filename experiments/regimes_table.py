@@ -1,0 +1,245 @@
+"""Tables and figure of the study of regimes, from its records.
+
+Usage:
+  python experiments/regimes_table.py
+
+Reads ``results/regimes/{text,image}/*.json``, prints the tables of
+``docs/results.md`` and draws ``results/regimes/budgets.png``.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sparse_regimes.studies.budgets import mean_over_budgets
+from sparse_regimes.studies.statistics import estimate, sign_flip_p
+
+RESULTS = Path(__file__).parent / "results" / "regimes"
+# By task: what it is judged by, the sign of better, and digits.
+TASKS = {"text": ("loss", -1), "image": ("accuracy", 1)}
+CONTROL_SEEDS = (100, 101, 102)
+DENSE = "constant_1.0"
+LABELS = {
+  DENSE: "dense",
+  "dropout": "dense, dropout",
+  "constant": "constant",
+  "strategy1": "Strategy 1",
+  "strategy1_averaged": "Strategy 1, averaged",
+  "gentle": "`gentle`",
+  "strategy2": "Strategy 2 (ours)",
+  "cosine": "cosine",
+  "random_matched": "random, matched",
+  "random": "random",
+}
+Runs = dict[str, dict[int, dict[str, Any]]]
+
+
+def read(task: str) -> Runs:
+  """Records by arm and seed."""
+  found: Runs = {}
+  for path in sorted((RESULTS / task).glob("*.json")):
+    for run in json.loads(path.read_text())["runs"]:
+      found.setdefault(run["arm"], {})[run["seed"]] = run
+  return found
+
+
+def last(run: Mapping[str, Any], score: str) -> float:
+  """The dense score after the last epoch, on all test examples."""
+  return float(run["sweep"][0][score])
+
+
+def over_budgets(run: Mapping[str, Any], score: str) -> float:
+  """The mean over budgets from 0.02 to 1, of equal weight by factor."""
+  rows = run["sweep"]
+  return mean_over_budgets(
+    [row["keep_ratio"] for row in rows], [row[score] for row in rows]
+  )
+
+
+def chosen(runs: Runs, task: str, kind: str) -> str:
+  """The best of a kind on the seeds that are used for nothing else."""
+  score, sign = TASKS[task]
+  arms = [arm for arm in runs if arm.startswith(kind) and arm != DENSE]
+  return max(
+    arms,
+    key=lambda arm: (
+      sign * np.mean([last(runs[arm][seed], score) for seed in CONTROL_SEEDS])
+    ),
+  )
+
+
+def difference(
+  runs: Mapping[int, Any], others: Mapping[int, Any], value: Any
+) -> tuple[Any, float]:
+  """Paired by seed: the estimate and the sign-flip test's p."""
+  seeds = sorted(set(runs) & set(others))
+  pairs = [value(runs[seed]) - value(others[seed]) for seed in seeds]
+  return estimate(pairs), sign_flip_p(pairs)
+
+
+def _of(runs: Mapping[int, Any], seeds: Sequence[int]) -> dict[int, Any]:
+  return {seed: runs[seed] for seed in seeds if seed in runs}
+
+
+def _final(runs: Mapping[int, Any]) -> dict[int, Any]:
+  return {seed: run for seed, run in runs.items() if seed < CONTROL_SEEDS[0]}
+
+
+def control_table(task: str) -> str:
+  """The positive control, on its own seeds."""
+  score, _ = TASKS[task]
+  runs = read(task)
+  dense = _of(runs[DENSE], CONTROL_SEEDS)
+  lines = [
+    "| dropout | train | test | minus no dropout |",
+    "|---|---|---|---|",
+  ]
+  rates = sorted(arm for arm in runs if arm.startswith("dropout"))
+  for arm in (DENSE, *rates):
+    mine = _of(runs[arm], CONTROL_SEEDS)
+    train = estimate([run["epochs"][-1]["train"] for run in mine.values()])
+    test = estimate([last(run, score) for run in mine.values()])
+    told = ""
+    if arm != DENSE:
+      d, _ = difference(mine, dense, lambda run: last(run, score))
+      told = f"{d.mean:+.4f} [{d.low:+.4f}, {d.high:+.4f}]"
+    rate = "0" if arm == DENSE else arm.removeprefix("dropout_")
+    lines.append(f"| {rate} | {train.mean:.4f} | {test.mean:.4f} | {told} |")
+  return "\n".join(lines)
+
+
+def arms_of(task: str) -> dict[str, dict[int, Any]]:
+  """The arms that are compared, by label."""
+  runs = read(task)
+  names = dict(LABELS)
+  found = {}
+  for arm, label in names.items():
+    name = arm
+    if arm in ("dropout", "constant"):
+      name = chosen(runs, task, arm)
+      label = f"{label} {name.rpartition('_')[2]}"
+    if name in runs and (mine := _final(runs[name])):
+      found[label] = mine
+  return found
+
+
+def arms_table(task: str) -> str:
+  """What each arm came to, dense and over budgets."""
+  score, _ = TASKS[task]
+  arms = arms_of(task)
+  dense = arms[LABELS[DENSE]]
+  lines = [
+    "| arm | dense | minus dense arm | p | over budgets | minus dense arm |"
+    " lowest ratio |",
+    "|---|---|---|---|---|---|---|",
+  ]
+  for label, runs in arms.items():
+    at_one = estimate([last(run, score) for run in runs.values()])
+    mean = estimate([over_budgets(run, score) for run in runs.values()])
+    cells = ["", "", ""]
+    if runs is not dense:
+      d, p = difference(runs, dense, lambda run: last(run, score))
+      b, _ = difference(runs, dense, lambda run: over_budgets(run, score))
+      cells = [
+        f"{d.mean:+.4f} [{d.low:+.4f}, {d.high:+.4f}]",
+        f"{p:.2f}",
+        f"{b.mean:+.3f} [{b.low:+.3f}, {b.high:+.3f}]",
+      ]
+    lowest = np.mean([run["lowest_keep_ratio"] for run in runs.values()])
+    lines.append(
+      f"| {label} | {at_one.mean:.4f} | {cells[0]} | {cells[1]} |"
+      f" {mean.mean:.3f} | {cells[2]} | {lowest:.3f} |"
+    )
+  return "\n".join(lines)
+
+
+def budgets_table(task: str, ratios: Sequence[float]) -> str:
+  """The score at some ratios, the mean over seeds."""
+  score, _ = TASKS[task]
+  lines = [
+    f"| arm | {' | '.join(f'{r:g}' for r in ratios)} |",
+    "|---" * (1 + len(ratios)) + "|",
+  ]
+  every = dict(arms_of(task))
+  calibrated = _final(read(task).get("dense_calibrated", {}))
+  if calibrated:
+    every["dense, calibrated thresholds"] = calibrated
+  for label, runs in every.items():
+    at = [
+      np.mean(
+        [
+          row[score]
+          for run in runs.values()
+          for row in run["sweep"]
+          if row["keep_ratio"] == ratio
+        ]
+      )
+      for ratio in ratios
+    ]
+    lines.append(f"| {label} | {' | '.join(f'{x:.3f}' for x in at)} |")
+  return "\n".join(lines)
+
+
+def draw(path: Path) -> None:
+  """The score over keep ratios, with the range of the seeds."""
+  import matplotlib as mpl
+
+  mpl.use("Agg")
+  from matplotlib import pyplot as plt
+
+  shown = (
+    *(LABELS[DENSE], "dense, dropout", LABELS["strategy1_averaged"]),
+    *(LABELS["strategy2"], "constant", LABELS["random"]),
+  )
+  tasks = [task for task in TASKS if (RESULTS / task).exists()]
+  figure, axes = plt.subplots(
+    1, len(tasks), figsize=(5.2 * len(tasks), 3.9), squeeze=False
+  )
+  for axis, task in zip(axes[0], tasks, strict=True):
+    score, sign = TASKS[task]
+    for label, runs in arms_of(task).items():
+      if not label.startswith(shown):
+        continue
+      if label == LABELS["strategy1"]:
+        continue
+      rows = [run["sweep"] for run in runs.values()]
+      ratios = [row["keep_ratio"] for row in rows[0]]
+      values = np.array([[row[score] for row in each] for each in rows])
+      (line,) = axis.plot(ratios, values.mean(0), label=label, linewidth=1.6)
+      axis.fill_between(
+        *(ratios, values.min(0), values.max(0)),
+        color=line.get_color(),
+        alpha=0.15,
+        linewidth=0,
+      )
+    axis.set_xscale("log")
+    axis.set_xticks([0.02, 0.05, 0.1, 0.2, 0.5, 1])
+    axis.set_xticklabels(["0.02", "0.05", "0.1", "0.2", "0.5", "1"])
+    axis.minorticks_off()
+    axis.set_xlabel("keep ratio at evaluation")
+    title = {"text": "language model", "image": "images, residual MLP"}[task]
+    axis.set_title(title)
+    unit = "nats a character (less is better)"
+    axis.set_ylabel(unit if sign < 0 else "test accuracy")
+    axis.grid(alpha=0.3)
+    axis.spines[["top", "right"]].set_visible(False)
+  axes[0][0].legend(fontsize=8, frameon=False)
+  figure.tight_layout()
+  figure.savefig(path, dpi=130)
+  plt.close(figure)
+
+
+def main() -> None:
+  for task in TASKS:
+    if not (RESULTS / task).exists():
+      continue
+    print(f"\n{task}\n\n{control_table(task)}\n\n{arms_table(task)}\n")
+    print(budgets_table(task, (1.0, 0.5, 0.25, 0.125, 0.06, 0.03, 0.02)))
+  draw(RESULTS / "budgets.png")
+
+
+if __name__ == "__main__":
+  main()
