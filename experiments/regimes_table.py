@@ -3,11 +3,13 @@
 Usage:
   python experiments/regimes_table.py
 
-Reads ``results/regimes/{text,image}/*.json``, prints the tables of
-``docs/results.md`` and draws ``results/regimes/budgets.png``.
+Reads ``results/regimes/{text,image}/*.json``, writes the tables of
+``docs/results.md`` between their marks and draws
+``results/regimes/budgets.png``.
 """
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,8 @@ from sparse_regimes.studies.budgets import mean_over_budgets
 from sparse_regimes.studies.statistics import estimate, sign_flip_p
 
 RESULTS = Path(__file__).parent / "results" / "regimes"
+PAGE = Path(__file__).parent.parent / "docs" / "results.md"
+_MARK = re.compile(r"(<!-- (\w+) (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 # By task: what it is judged by, the sign of better, and digits.
 TASKS = {"text": ("loss", -1), "image": ("accuracy", 1)}
 CONTROL_SEEDS = (100, 101, 102)
@@ -156,7 +160,9 @@ def arms_table(task: str) -> str:
   return "\n".join(lines)
 
 
-def budgets_table(task: str, ratios: Sequence[float]) -> str:
+def budgets_table(
+  task: str, ratios: Sequence[float] = (1.0, 0.5, 0.25, 0.125, 0.06, 0.03, 0.02)
+) -> str:
   """The score at some ratios, the mean over seeds."""
   score, _ = TASKS[task]
   lines = [
@@ -232,12 +238,22 @@ def draw(path: Path) -> None:
   plt.close(figure)
 
 
+def filled(page: str) -> str:
+  """The page with every marked table as its records have it."""
+  tables = {
+    "control": control_table,
+    "arms": arms_table,
+    "budgets": budgets_table,
+  }
+
+  def table(mark: re.Match[str]) -> str:
+    return f"{mark[1]}\n{tables[mark[3]](mark[2])}\n\n{mark[4]}"
+
+  return _MARK.sub(table, page)
+
+
 def main() -> None:
-  for task in TASKS:
-    if not (RESULTS / task).exists():
-      continue
-    print(f"\n{task}\n\n{control_table(task)}\n\n{arms_table(task)}\n")
-    print(budgets_table(task, (1.0, 0.5, 0.25, 0.125, 0.06, 0.03, 0.02)))
+  PAGE.write_text(filled(PAGE.read_text()))
   draw(RESULTS / "budgets.png")
 
 

@@ -1,0 +1,72 @@
+"""The page of results says what the records of the study of regimes say."""
+
+import sys
+
+import numpy as np
+import pytest
+from running import ROOT
+
+from sparse_regimes.studies.statistics import estimate
+
+sys.path.insert(0, str(ROOT / "experiments"))
+
+import regimes_table as tables
+
+PAGE = tables.PAGE.read_text()
+WORDS = " ".join(PAGE.split())
+TEXT = tables.arms_of("text")
+DENSE = TEXT["dense"]
+
+
+def at(run, ratio):
+  (row,) = (row for row in run["sweep"] if row["keep_ratio"] == ratio)
+  return row["loss"]
+
+
+def test_its_tables_are_those_of_the_records():
+  assert tables.filled(PAGE) == PAGE
+  assert "<!-- text arms -->" in PAGE
+  assert tables.filled(PAGE.replace("1.6751", "1.7")) == PAGE
+
+
+def test_every_arm_has_five_seeds():
+  assert {len(runs) for runs in TEXT.values()} == {5}
+  assert {*DENSE} == set(range(5))
+
+
+@pytest.mark.parametrize(
+  ("arm", "told"),
+  [
+    ("Strategy 1, averaged", "(-0.016 [-0.044, +0.012])"),
+    ("Strategy 2 (ours)", "(-0.027 [-0.047, -0.006])"),
+  ],
+)
+def test_masked_beside_the_dense_arm_with_all(arm, told):
+  pairs = [at(TEXT[arm][s], 0.125) - at(DENSE[s], 1.0) for s in DENSE]
+  d = estimate(pairs)
+  assert told == f"({d.mean:+.3f} [{d.low:+.3f}, {d.high:+.3f}])"
+  assert told in WORDS
+
+
+def test_the_control_overfits():
+  rises = []
+  for seed in tables.CONTROL_SEEDS:
+    losses = [
+      e["test"] for e in tables.read("text")[tables.DENSE][seed]["epochs"]
+    ]
+    rises.append(losses[-1] - min(losses))
+  assert f"by {min(rises):.3f} to {max(rises):.3f} nats" in WORDS
+
+
+def test_what_dropout_is_behind_and_ahead():
+  dropout, strategy = TEXT["dense, dropout 0.1"], TEXT["Strategy 1, averaged"]
+
+  def gap(ratio):
+    return np.mean(
+      [at(dropout[s], ratio) - at(strategy[s], ratio) for s in DENSE]
+    )
+
+  told = (
+    f"is {-gap(1.0):.2f} nats behind there and {gap(0.02):.2f} ahead at 0.02"
+  )
+  assert told in WORDS
