@@ -169,7 +169,13 @@ def test_the_gpu_kernel():
   registers = [row["registers"] for row in content["search"]]
   told = f"{min(registers)} to {max(registers)} registers"
   assert told in " ".join(PAGE.split())
-  assert not any(row["bytes_spilled"] for row in content["search"])
+  spilled = {
+    (row["size"], row["dtype"]): row["bytes_spilled"]
+    for row in content["search"]
+    if row["bytes_spilled"]
+  }
+  assert spilled == {(65_536, "float32"): 12}
+  assert "12 bytes in float32 rows of 65,536" in " ".join(PAGE.split())
 
 
 def test_the_gpu():
