@@ -87,6 +87,7 @@ def test_a_row_in_registers_is_that_in_shared_memory(monkeypatch, kind, dtype):
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["heavy", "two_valued", "specials"])
 def test_long_rows_are_searched_digit_by_digit(monkeypatch, kind):
+  monkeypatch.setattr(pallas_gpu, "WARP_GROUPS", 0)
   monkeypatch.setattr(pallas_gpu, "_MAX_BYTES", 16 * 1024)
   scores = jnp.asarray(rows_of(kind, 8000), jnp.float32)
   assert pallas_gpu.shared_bytes(8000, scores.dtype) == 2 * 8192
@@ -99,6 +100,7 @@ def test_long_rows_are_searched_digit_by_digit(monkeypatch, kind):
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "by digits"])
 def test_it_writes_what_is_kept(monkeypatch, dtype):
   if dtype == "by digits":
+    monkeypatch.setattr(pallas_gpu, "WARP_GROUPS", 0)
     monkeypatch.setattr(pallas_gpu, "_MAX_BYTES", 12 * 1024)
     dtype = "float32"
   scores = jnp.asarray(rows_of("specials", 4100), dtype).reshape(2, 41, 100)
