@@ -189,6 +189,20 @@ def budgets_table(
   return "\n".join(lines)
 
 
+# Of the arms that are drawn; the best of a kind stands for it.
+DRAWN = {
+  DENSE: ("dense", "#444444"),
+  "dense_calibrated": ("dense, calibrated thresholds", "#999999"),
+  "dropout": ("dense, best dropout", "#d98200"),
+  "constant": ("best constant ratio", "#2a9d5c"),
+  "strategy1_averaged": ("Strategy 1, averaged", "#c1272d"),
+  "strategy2": ("Strategy 2 (ours)", "#7b52ab"),
+  "random_matched": ("random, Strategy 1's budgets", "#1f77b4"),
+}
+TITLES = {"text": "language model", "image": "images, residual MLP"}
+UNITS = {"loss": "nats a character (less is better)", "accuracy": "accuracy"}
+
+
 def draw(path: Path) -> None:
   """The score over keep ratios, with the range of the seeds."""
   import matplotlib as mpl
@@ -196,45 +210,41 @@ def draw(path: Path) -> None:
   mpl.use("Agg")
   from matplotlib import pyplot as plt
 
-  shown = (
-    *(LABELS[DENSE], "dense, dropout", LABELS["strategy1_averaged"]),
-    *(LABELS["strategy2"], "constant", LABELS["random"]),
-  )
-  tasks = [task for task in TASKS if (RESULTS / task).exists()]
-  figure, axes = plt.subplots(
-    1, len(tasks), figsize=(5.2 * len(tasks), 3.9), squeeze=False
-  )
-  for axis, task in zip(axes[0], tasks, strict=True):
-    score, sign = TASKS[task]
-    for label, runs in arms_of(task).items():
-      if not label.startswith(shown):
+  figure, axes = plt.subplots(1, len(TASKS), figsize=(10.4, 4.3))
+  lines = {}
+  for axis, task in zip(axes, TASKS, strict=True):
+    score, _ = TASKS[task]
+    runs = read(task)
+    for arm, (label, color) in DRAWN.items():
+      kinds = ("dropout", "constant")
+      name = chosen(runs, task, arm) if arm in kinds else arm
+      rows = [run["sweep"] for run in _final(runs.get(name, {})).values()]
+      if not rows:
         continue
-      if label == LABELS["strategy1"]:
-        continue
-      rows = [run["sweep"] for run in runs.values()]
       ratios = [row["keep_ratio"] for row in rows[0]]
       values = np.array([[row[score] for row in each] for each in rows])
-      (line,) = axis.plot(ratios, values.mean(0), label=label, linewidth=1.6)
+      style = "--" if arm == "dense_calibrated" else "-"
+      (lines[label],) = axis.plot(ratios, values.mean(0), style, color=color)
       axis.fill_between(
         *(ratios, values.min(0), values.max(0)),
-        color=line.get_color(),
-        alpha=0.15,
+        color=color,
+        alpha=0.12,
         linewidth=0,
       )
     axis.set_xscale("log")
-    axis.set_xticks([0.02, 0.05, 0.1, 0.2, 0.5, 1])
-    axis.set_xticklabels(["0.02", "0.05", "0.1", "0.2", "0.5", "1"])
+    ticks = (0.02, 0.05, 0.1, 0.2, 0.5, 1)
+    axis.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
     axis.minorticks_off()
     axis.set_xlabel("keep ratio at evaluation")
-    title = {"text": "language model", "image": "images, residual MLP"}[task]
-    axis.set_title(title)
-    unit = "nats a character (less is better)"
-    axis.set_ylabel(unit if sign < 0 else "test accuracy")
+    axis.set_title(TITLES[task])
+    axis.set_ylabel(UNITS[score])
     axis.grid(alpha=0.3)
     axis.spines[["top", "right"]].set_visible(False)
-  axes[0][0].legend(fontsize=8, frameon=False)
-  figure.tight_layout()
-  figure.savefig(path, dpi=130)
+  figure.legend(
+    lines.values(), lines, loc="lower center", ncols=4, frameon=False
+  )
+  figure.tight_layout(rect=(0, 0.13, 1, 1))
+  figure.savefig(path, dpi=110)
   plt.close(figure)
 
 

@@ -70,3 +70,34 @@ def test_what_dropout_is_behind_and_ahead():
     f"is {-gap(1.0):.2f} nats behind there and {gap(0.02):.2f} ahead at 0.02"
   )
   assert told in WORDS
+
+
+IMAGES = tables.arms_of("image")
+
+
+@pytest.mark.parametrize(
+  ("arm", "other", "ratio", "told"),
+  [
+    ("random, matched", "Strategy 1, averaged", None, "+.4f"),
+    ("random, matched", "dense, dropout 0.3", 0.02, ".4f"),
+    ("dense, dropout 0.3", "random, matched", None, ".4f"),
+  ],
+)
+def test_images_over_budgets(arm, other, ratio, told):
+  def value(run):
+    if ratio is None:
+      return tables.over_budgets(run, "accuracy")
+    return next(r["accuracy"] for r in run["sweep"] if r["keep_ratio"] == ratio)
+
+  d, _ = tables.difference(IMAGES[arm], IMAGES[other], value)
+  numbers = [format(x, told) for x in (d.mean, d.low, d.high)]
+  assert "{} [{}, {}]".format(*numbers) in WORDS
+
+
+def test_dropout_is_the_best_on_images_over_budgets():
+  means = {
+    arm: np.mean([tables.over_budgets(r, "accuracy") for r in runs.values()])
+    for arm, runs in IMAGES.items()
+  }
+  first, second, *_ = sorted(means, key=lambda arm: means[arm], reverse=True)
+  assert (first, second) == ("dense, dropout 0.3", "random, matched")
