@@ -27,6 +27,8 @@ extensions = [
 ]
 exclude_patterns = ["_build"]
 myst_enable_extensions = ["dollarmath"]
+# Links to headings, by the names that GitHub gives them.
+myst_heading_anchors = 4
 # A page may start at a lower heading where it is a file of another place.
 suppress_warnings = ["myst.header"]
 
@@ -50,13 +52,3 @@ html_show_copyright = False
 html_show_sphinx = False
 html_copy_source = False
 html_math_renderer = "mathml"
-
-
-def setup(app):
-  """Leaves the gallery out as long as nobody has written it."""
-
-  def without_results(app, docname, source):
-    if docname == "index" and not (HERE / "results.md").exists():
-      source[0] = source[0].replace("\nresults\n", "\n")
-
-  app.connect("source-read", without_results)

@@ -28,9 +28,16 @@ def pages_of(docs: Path) -> dict[Path, Path]:
   return pages
 
 
+@functools.cache
+def _documented(docs: Path) -> set[str]:
+  """The modules and packages whose names the reference has."""
+  pages = (page.read_text() for page in (docs / "api").glob("*.rst"))
+  names = {n for p in pages for n in re.findall(r"automodule:: (\S+)", p)}
+  return names - {"sparse_regimes"}
+
+
 def rewritten(text: str, source: Path, page: Path, docs: Path) -> str:
   """Text of ``source`` with links that lead on from ``page``."""
-  package = docs.parent / "sparse_regimes"
 
   def resolved(target: str) -> Path:
     path = (source.parent / target).resolve()
@@ -44,7 +51,9 @@ def rewritten(text: str, source: Path, page: Path, docs: Path) -> str:
     path = resolved(target)
     if path.is_dir():
       return words
-    if package in path.parents and path.suffix == ".py":
+    module = ".".join(path.relative_to(docs.parent).with_suffix("").parts)
+    # Of others Sphinx shows no source.
+    if {module, module.rpartition(".")[0]} & _documented(docs):
       shown = docs / "_modules" / path.relative_to(docs.parent)
       words = re.sub(r"`([^`]+)`", r"<code>\1</code>", words)
       return f'<a href="{relative(shown.with_suffix(".html"))}">{words}</a>'
