@@ -3,7 +3,7 @@
 Usage:
   python experiments/regimes_table.py
 
-Reads ``results/regimes/{text,image}/*.json``, writes the tables of
+Reads ``results/regimes/{text,image,...}/*.json``, writes the tables of
 ``docs/results.md`` between their marks and draws
 ``results/regimes/budgets.png``.
 """
@@ -23,7 +23,11 @@ RESULTS = Path(__file__).parent / "results" / "regimes"
 PAGE = Path(__file__).parent.parent / "docs" / "results.md"
 _MARK = re.compile(r"(<!-- (\w+) (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 # By task: what it is judged by, the sign of better, and digits.
-TASKS = {"text": ("loss", -1), "image": ("accuracy", 1)}
+TASKS = {
+  "text": ("loss", -1),
+  "image": ("accuracy", 1),
+  "image_augmented": ("accuracy", 1),
+}
 CONTROL_SEEDS = (100, 101, 102)
 DENSE = "constant_1.0"
 LABELS = {
@@ -189,6 +193,36 @@ def budgets_table(
   return "\n".join(lines)
 
 
+def cartpole_table() -> str:
+  """Returns of CartPole at some keep ratios, over seeds."""
+  content = json.loads((RESULTS / "cartpole.json").read_text())
+  ratios = content["keep_ratios"]
+  lines = [
+    f"| arm | {' | '.join(f'{r:g}' for r in ratios)} |"
+    " minus dense arm, at 0.25 | lowest ratio |",
+    "|---" * (3 + len(ratios)) + "|",
+  ]
+  dense = content["arms"]["dense"]
+  at = ratios.index(0.25)
+  for arm, runs in content["arms"].items():
+    means = np.mean([run["at_ratios"] for run in runs], axis=0)
+    told = ""
+    if runs is not dense:
+      d = estimate(
+        [
+          run["at_ratios"][at] - other["at_ratios"][at]
+          for run, other in zip(runs, dense, strict=True)
+        ]
+      )
+      told = f"{d.mean:+.0f} [{d.low:+.0f}, {d.high:+.0f}]"
+    lowest = np.mean([run["lowest_keep_ratio"] for run in runs])
+    lines.append(
+      f"| {LABELS.get(arm, arm)} | {' | '.join(f'{x:.0f}' for x in means)} |"
+      f" {told} | {lowest:.3f} |"
+    )
+  return "\n".join(lines)
+
+
 # Of the arms that are drawn; the best of a kind stands for it.
 DRAWN = {
   DENSE: ("dense", "#444444"),
@@ -210,9 +244,9 @@ def draw(path: Path) -> None:
   mpl.use("Agg")
   from matplotlib import pyplot as plt
 
-  figure, axes = plt.subplots(1, len(TASKS), figsize=(10.4, 4.3))
+  figure, axes = plt.subplots(1, len(TITLES), figsize=(10.4, 4.3))
   lines = {}
-  for axis, task in zip(axes, TASKS, strict=True):
+  for axis, task in zip(axes, TITLES, strict=True):
     score, _ = TASKS[task]
     runs = read(task)
     for arm, (label, color) in DRAWN.items():
@@ -254,6 +288,7 @@ def filled(page: str) -> str:
     "control": control_table,
     "arms": arms_table,
     "budgets": budgets_table,
+    "cartpole": lambda task: cartpole_table(),
   }
 
   def table(mark: re.Match[str]) -> str:

@@ -136,7 +136,7 @@ class Study:
 
   def __init__(self, config: Any):
     self.config = config
-    self.task = make_task(config, print)
+    self.task: Any = make_task(config, print)
     self.score = SCORES[config.task.name]
     self.rules = listeners(self.score)
     size = config.train.batch_size
@@ -332,8 +332,8 @@ def arms(study: Study, known: Callable[[list[dict]], None]) -> None:
   spread = np.geomspace(0.1, 1, _QUANTILES)
   known(
     study.run(
-      [Network("random_matched", s, draw, quantiles) for s in SEEDS]
-      + [Network("random", s, draw, spread) for s in SEEDS]
+      [Network("random_matched", s, draw, [*quantiles]) for s in SEEDS]
+      + [Network("random", s, draw, [*spread]) for s in SEEDS]
     )[1]
   )
 

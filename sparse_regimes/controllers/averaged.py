@@ -21,12 +21,12 @@ class AveragedState(NamedTuple):
   Attributes:
     controller: state of the controller that listens.
     mean: of the signal since the last whole window, float32 scalar.
-    count: batches in the mean, int32 scalar.
+    num_batches: in the mean, int32 scalar.
   """
 
   controller: Any
   mean: jax.Array
-  count: jax.Array
+  num_batches: jax.Array
 
   @property
   def keep_ratio(self) -> jax.Array:
@@ -81,22 +81,22 @@ def averaged(
     return AveragedState(
       controller=controller.init(),
       mean=jnp.zeros((), jnp.float32),
-      count=jnp.zeros((), jnp.int32),
+      num_batches=jnp.zeros((), jnp.int32),
     )
 
   def update(
     state: AveragedState, value: jax.Array, signals: dict[str, Any]
   ) -> AveragedState:
-    count = state.count % window + 1
+    number = state.num_batches % window + 1
     # The first of a window leaves nothing of the last one.
-    before = jnp.where(count == 1, 0.0, state.mean)
-    mean = before + (value - before) / count.astype(jnp.float32)
+    before = jnp.where(number == 1, 0.0, state.mean)
+    mean = before + (value - before) / number.astype(jnp.float32)
     return AveragedState(
       controller=controller.update(
         state.controller, **{**signals, signal: mean}
       ),
       mean=mean,
-      count=count,
+      num_batches=number,
     )
 
   return following(init, make_signal("averaged", signal, None, 0.0), update)
