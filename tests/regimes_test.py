@@ -101,3 +101,15 @@ def test_dropout_is_the_best_on_images_over_budgets():
   }
   first, second, *_ = sorted(means, key=lambda arm: means[arm], reverse=True)
   assert (first, second) == ("dense, dropout 0.3", "random, matched")
+
+
+def test_the_front_page_tells_of_cartpole():
+  readme = (ROOT / "README.md").read_text()
+  rows = tables.cartpole_table().splitlines()
+  (dense,) = (r for r in rows if r.startswith("| dense"))
+  (random,) = (r for r in rows if r.startswith("| random"))
+  at_a_quarter = dense.split("|")[4].strip()
+  assert (
+    f"(dense arm: {at_a_quarter}) | {random.split('|')[6].strip()} | 10 |"
+    in readme
+  )
