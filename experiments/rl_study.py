@@ -2,7 +2,7 @@
 
 Usage:
   python experiments/rl_study.py [--seeds=10] \
-    [--out=experiments/results/regimes/cartpole.json] \
+    [--arms=dense,strategy1,random] [--out=runs/cartpole.json] \
     [--config.section.field=value ...]
 
 By part 4 of ``results/regimes/PROTOCOL.md``: the config's step, vmapped over
@@ -21,6 +21,7 @@ import numpy as np
 from bench import counted
 from jax import lax
 
+from sparse_regimes.controllers.random_ratio import RandomRatioState
 from sparse_regimes.runs import config as configs
 from sparse_regimes.runs import factory
 from sparse_regimes.runs.task import make_task
@@ -34,7 +35,19 @@ ARMS: dict[str, tuple[str, tuple[str, ...]]] = {
     ("controller.name=random_ratio", "controller.keep_min=0.1"),
   ),
 }
-OUT = Path(__file__).parent / "results" / "regimes" / "cartpole.json"
+
+
+def _with_draws_of(state: Any, seed: int) -> Any:
+  """One program has one ``draw_seed``: each seed begins at another draw."""
+
+  def begin(node: Any) -> Any:
+    if isinstance(node, RandomRatioState):
+      return node._replace(num_batches=node.num_batches + 1_000_000 * seed)
+    return node
+
+  return jax.tree.map(
+    begin, state, is_leaf=lambda node: isinstance(node, RandomRatioState)
+  )
 
 
 def run(config: Any, seeds: int) -> list[dict[str, Any]]:
@@ -45,7 +58,8 @@ def run(config: Any, seeds: int) -> list[dict[str, Any]]:
   states = []
   for seed in range(seeds):
     config.seed = seed
-    states.append(factory.make_state(config, parts, task.inputs, task))
+    state = factory.make_state(config, parts, task.inputs, task)
+    states.append(_with_draws_of(state, seed))
   state = jax.tree.map(lambda *leaves: jnp.stack(leaves), *states)
   step = task.train_step(parts.model, parts.tx, parts.controller)
 
@@ -91,11 +105,15 @@ def run(config: Any, seeds: int) -> list[dict[str, Any]]:
 def main() -> None:
   parser = argparse.ArgumentParser(description=__doc__)
   parser.add_argument("--seeds", type=int, default=10)
-  parser.add_argument("--out", type=Path, default=OUT)
+  parser.add_argument("--arms", default=",".join(ARMS))
+  parser.add_argument("--out", type=Path, default=Path("runs/cartpole.json"))
   args, rest = parser.parse_known_args()
   overrides = [each.removeprefix("--config.") for each in rest]
-  arms = {}
-  for arm, (config, of_arm) in ARMS.items():
+  # What is there already stays, but for what is trained anew.
+  known = json.loads(args.out.read_text()) if args.out.exists() else {}
+  arms = known.get("arms", {})
+  for arm in args.arms.split(","):
+    config, of_arm = ARMS[arm]
     arms[arm] = run(configs.load(config, [*of_arm, *overrides]), args.seeds)
     last = [r["at_ratios"] for r in arms[arm]]
     print(arm, *np.mean(last, axis=0).round(1), flush=True)

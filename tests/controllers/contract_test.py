@@ -98,9 +98,14 @@ def test_jit_scan_and_vmap_agree(name):
     return state, state
 
   _, scanned = jax.lax.scan(body, controller.init(), jnp.asarray(ACCURACY))
-  chex.assert_trees_all_equal(
-    jax.tree.map(lambda x: x[-1], scanned), one_by_one[-1]
-  )
+  for got, wanted in zip(
+    jax.tree.leaves(jax.tree.map(lambda x: x[-1], scanned)),
+    jax.tree.leaves(one_by_one[-1]),
+    strict=True,
+  ):
+    # Two programs may round averages otherwise, by the last bit.
+    is_whole = not jnp.issubdtype(wanted.dtype, jnp.floating)
+    np.testing.assert_allclose(got, wanted, rtol=0 if is_whole else 2e-7)
   two = jax.tree.map(lambda x: jnp.stack([x, x]), controller.init())
   mapped = jax.vmap(lambda s, a: controller.update(s, **heard(a)))(
     two, jnp.array([0.1, 0.9])

@@ -69,7 +69,7 @@ def search_rows(
     # What an explicit type says is whole everywhere needs no rule; it may also
     # lie on one device, where JAX 0.12 does not compile one.
     if split is None or any(split.spec):
-      row_axes = _row_axes(split, axes)
+      row_axes = None if split is None else _row_axes(split, axes)
       by_row = _by_row(search, len(lead), len(axes), num_ends, row_axes)
     budgets = vary(jnp.broadcast_to(num_kept, lead), varying_axes(scores))
     found = by_row(moved, budgets)
@@ -106,9 +106,12 @@ def _by_row(
   num_lead: int,
   num_budget: int,
   num_ends: int,
-  row_axes: tuple[Any, ...],
+  row_axes: tuple[Any, ...] | None,
 ) -> RowSearch:
-  """``search`` that is split over rows, and that ``vmap`` may map."""
+  """``search`` that is split over rows, and that ``vmap`` may map.
+
+  ``row_axes`` are those that an explicit type says, None where none does.
+  """
 
   def partition(mesh: Any, arguments: Any, _: Any) -> Any:
     sharding = arguments[0].sharding
@@ -140,8 +143,11 @@ def _by_row(
     # say: what is here is one device's, or cannot be split further.
     if AxisType.Manual in (jax.sharding.get_abstract_mesh().axis_types or ()):
       return search(scores, num_kept)
-    on_tpu = functools.partial(_on_each_device, search, row_axes)
-    return lax.platform_dependent(scores, num_kept, tpu=on_tpu, default=split)
+    on_each = functools.partial(_on_each_device, search, row_axes or ())
+    if row_axes is not None:
+      # Known, so no rule is needed, which JAX 0.12 does not compile here.
+      return on_each(scores, num_kept)
+    return lax.platform_dependent(scores, num_kept, tpu=on_each, default=split)
 
   @by_row.def_vmap
   def map_by_row(size, mapped, scores, num_kept):
@@ -215,8 +221,6 @@ def _explicit_sharding(x: jax.Array) -> Any:
 
 def _row_axes(split: Any, axes: tuple[int, ...]) -> tuple[Any, ...]:
   """The mesh's axes over which an explicit type splits what is no budget."""
-  if split is None:
-    return ()
   return tuple(
     name
     for i, names in enumerate(split.spec)
