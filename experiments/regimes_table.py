@@ -22,7 +22,7 @@ from sparse_regimes.studies.statistics import estimate, sign_flip_p
 RESULTS = Path(__file__).parent / "results" / "regimes"
 PAGE = Path(__file__).parent.parent / "docs" / "results.md"
 _MARK = re.compile(r"(<!-- (\w+) (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
-# By task: what it is judged by, the sign of better, and digits.
+# By task: what it is judged by, and the sign of better.
 TASKS = {
   "text": ("loss", -1),
   "image": ("accuracy", 1),
@@ -83,7 +83,7 @@ def difference(
   runs: Mapping[int, Any], others: Mapping[int, Any], value: Any
 ) -> tuple[Any, float]:
   """Paired by seed: the estimate and the sign-flip test's p."""
-  seeds = sorted(set(runs) & set(others))
+  seeds = sorted(runs)
   pairs = [value(runs[seed]) - value(others[seed]) for seed in seeds]
   return estimate(pairs), sign_flip_p(pairs)
 
@@ -122,15 +122,17 @@ def control_table(task: str) -> str:
 def arms_of(task: str) -> dict[str, dict[int, Any]]:
   """The arms that are compared, by label."""
   runs = read(task)
-  names = dict(LABELS)
   found = {}
-  for arm, label in names.items():
-    name = arm
-    if arm in ("dropout", "constant"):
-      name = chosen(runs, task, arm)
-      label = f"{label} {name.rpartition('_')[2]}"
-    if name in runs and (mine := _final(runs[name])):
-      found[label] = mine
+  for arm, label in LABELS.items():
+    names = [arm]
+    if arm == "dropout":
+      names = [chosen(runs, task, arm)]
+    elif arm == "constant":
+      names = sorted(n for n in runs if n.startswith(arm) and n != DENSE)
+    for name in names:
+      if name in runs and (mine := _final(runs[name])):
+        ratio = name.rpartition("_")[2]
+        found[label if name == arm else f"{label} {ratio}"] = mine
   return found
 
 

@@ -12,13 +12,14 @@ episodes after each epoch, dense, and after the last one at ``RATIOS``.
 
 import argparse
 import json
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from bench import counted
+from bench import commit, counted
 from jax import lax
 
 from sparse_regimes.controllers.random_ratio import RandomRatioState
@@ -120,7 +121,8 @@ def main() -> None:
   content = {
     "keep_ratios": RATIOS,
     "device": jax.devices()[0].device_kind,
-    "versions": {"jax": jax.__version__},
+    "versions": {p: version(p) for p in ("jax", "flax", "gymnax")},
+    "commit": commit(),
     "arms": arms,
   }
   args.out.parent.mkdir(parents=True, exist_ok=True)

@@ -7,21 +7,24 @@ Usage:
 For small networks, one of which leaves a GPU idle: states are stacked and the
 config's own step is vmapped over them. All controllers listen in every network,
 and a number in its state says whose budget is in force, so that one program
-serves all arms. Writes ``ARMS.json`` to the folder, and with ``--dropout`` a
+serves all arms. Writes ``arms.json`` to the folder, and with ``--dropout`` a
 file of that rate alone (a rate is another program). By arm and seed: the scores
 after each epoch, the budgets, and the test score at ``RATIOS`` after the last.
 """
 
 import argparse
 import json
+import sys
 import time
 from collections.abc import Callable, Sequence
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from bench import commit
 from jax import lax
 
 from sparse_regimes import Controller, controllers
@@ -30,6 +33,7 @@ from sparse_regimes.analysis.calibration import (
   site_tables,
   with_thresholds,
 )
+from sparse_regimes.errors import InputError, one_of
 from sparse_regimes.runs import config as configs
 from sparse_regimes.runs import factory
 from sparse_regimes.runs.task import make_task
@@ -293,13 +297,12 @@ def _stacked(*leaves: jax.Array) -> jax.Array:
   return jnp.asarray(np.stack(jax.device_get(leaves)))
 
 
-def _in_batches(examples: Any, size: int) -> Any:
+def _in_batches(examples: Any, most: int) -> Any:
   number = len(jax.tree.leaves(examples)[0])
-  size = min(size, number)
-  whole = number // size
+  # Of equal size, so that none is left out.
+  size = max(n for n in range(1, most + 1) if number % n == 0)
   return jax.tree.map(
-    lambda x: jnp.asarray(x[: whole * size]).reshape(whole, size, *x.shape[1:]),
-    examples,
+    lambda x: jnp.asarray(x).reshape(-1, size, *x.shape[1:]), examples
   )
 
 
@@ -338,6 +341,19 @@ def arms(study: Study, known: Callable[[list[dict]], None]) -> None:
   )
 
 
+def study_of(config: str, overrides: Sequence[str]) -> Study:
+  """What is trained; an ``InputError`` says what cannot be."""
+  for override in overrides:
+    section = override.partition(".")[0]
+    if section in ("controller", "signal", "budget") or override == "seed":
+      raise InputError(
+        f"--config.{override}: the arms have controllers and seeds of their own"
+      )
+  loaded = configs.load(config, overrides)
+  one_of("task.name", loaded.task.name, SCORES)
+  return Study(loaded)
+
+
 def main() -> None:
   parser = argparse.ArgumentParser(description=__doc__)
   parser.add_argument("--config", default="configs/study_text.py")
@@ -347,7 +363,10 @@ def main() -> None:
   overrides = [each.removeprefix("--config.") for each in rest]
   if args.dropout:
     overrides.append(f"model.dropout={args.dropout}")
-  study = Study(configs.load(args.config, overrides))
+  try:
+    study = study_of(args.config, overrides)
+  except (InputError, ValueError) as error:
+    sys.exit(f"error: {error}")
   name = f"dropout_{args.dropout}" if args.dropout else "arms"
   records: list[dict[str, Any]] = []
 
@@ -358,10 +377,13 @@ def main() -> None:
       "config": args.config,
       "overrides": overrides,
       "device": jax.devices()[0].device_kind,
-      "versions": {"jax": jax.__version__},
-      "runs": records,
+      "versions": {p: version(p) for p in ("jax", "flax", "optax")},
+      "commit": commit(),
+      "runs": _short(records),
     }
-    text = json.dumps(content, indent=1)
+    # A line a network.
+    text = json.dumps(content, separators=(",", ":"), allow_nan=False)
+    text = text.replace('{"arm"', '\n{"arm"')
     (args.out / f"{name}.json").write_text(text + "\n")
 
   if args.dropout:
@@ -370,6 +392,15 @@ def main() -> None:
     known(study.run(networks)[1])
   else:
     arms(study, known)
+
+
+def _short(node: Any) -> Any:
+  """With six digits, which is more than a float32 sum has."""
+  if isinstance(node, float):
+    return float(f"{node:.6g}")
+  if isinstance(node, dict):
+    return {name: _short(x) for name, x in node.items()}
+  return [_short(x) for x in node] if isinstance(node, list) else node
 
 
 if __name__ == "__main__":

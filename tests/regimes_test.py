@@ -1,5 +1,6 @@
 """The page of results says what the records of the study of regimes say."""
 
+import json
 import sys
 
 import numpy as np
@@ -106,10 +107,28 @@ def test_dropout_is_the_best_on_images_over_budgets():
 def test_the_front_page_tells_of_cartpole():
   readme = (ROOT / "README.md").read_text()
   rows = tables.cartpole_table().splitlines()
-  (dense,) = (r for r in rows if r.startswith("| dense"))
-  (random,) = (r for r in rows if r.startswith("| random"))
-  at_a_quarter = dense.split("|")[4].strip()
-  assert (
-    f"(dense arm: {at_a_quarter}) | {random.split('|')[6].strip()} | 10 |"
-    in readme
-  )
+  told = {row.split("|")[1].strip(): row.split("|") for row in rows[2:]}
+  assert f"(dense arm: {told['dense'][4].strip()})" in readme
+  for arm in ("Strategy 1", "random"):
+    assert f"| {told[arm][6].strip()} | 10 |" in readme
+
+
+def test_over_calibrated_thresholds():
+  def value(run):
+    return tables.over_budgets(run, "accuracy")
+
+  peer = tables.read("image")["dense_calibrated"]
+  d, _ = tables.difference(IMAGES["Strategy 1, averaged"], peer, value)
+  assert f"{d.mean:+.4f} [{d.low:+.4f}, {d.high:+.4f}]" in WORDS
+
+
+def test_with_crop_and_flip_nothing_overfits():
+  runs = tables.arms_of("image_augmented")
+  train = [run["epochs"][-1]["train"] for run in runs["dense"].values()]
+  assert f"training images is {np.mean(train):.2f}" in WORDS
+
+
+def test_the_budgets_of_a_seed_are_its_own():
+  content = json.loads((tables.RESULTS / "cartpole.json").read_text())
+  lowest = {r["lowest_keep_ratio"] for r in content["arms"]["random"]}
+  assert len(lowest) == 10
