@@ -2,7 +2,7 @@
 
 Claim:    a setting in which tuned dropout is known to help, so that a regime
           that helps would show; experiments/results/regimes/PROTOCOL.md.
-Command:  python experiments/make_cifar16.py && \
+Command:  in a checkout, python experiments/make_cifar16.py && \
           python -m sparse_regimes.main --config=configs/study_image.py
 Cost:     a minute on a CPU core of its own.
 Expected: docs/results.md.

@@ -2,7 +2,8 @@
 
 Claim:    a setting in which tuned dropout is known to help, so that a regime
           that helps would show; experiments/results/regimes/PROTOCOL.md.
-Command:  head -c 120000 sparse_regimes/data/shakespeare/plays.txt \
+Command:  in a checkout, mkdir -p runs && \
+          head -c 120000 sparse_regimes/data/shakespeare/plays.txt \
           > runs/part.txt && \
           python -m sparse_regimes.main --config=configs/study_text.py
 Cost:     12 minutes on a CPU core of its own.

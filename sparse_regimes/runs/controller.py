@@ -42,13 +42,14 @@ def make_controller(
       )
   metric = task_class(config.task.name).metric
   with section_of("signal"):
-    in_range("average_over", config.signal.average_over, 0, MAX_COUNT)
-  if config.signal.average_over:
-    controller = controllers.averaged(
-      controller,
-      window=config.signal.average_over,
-      signal=config.controller.get("signal", metric),
-    )
+    window = in_range("average_over", config.signal.average_over, 0, MAX_COUNT)
+    if window:
+      _check_window(window, config.controller)
+      controller = controllers.averaged(
+        controller,
+        window=window,
+        signal=config.controller.get("signal", metric),
+      )
   if config.signal.shuffle_window:
     with section_of("signal"):
       in_range("shuffle_window", config.signal.shuffle_window, 0, 10**6)
@@ -71,6 +72,21 @@ def make_controller(
       patience=min(patience, MAX_COUNT),
       drop_tol=config.collapse.drop_tol,
       signal=metric,
+    )
+
+
+def _check_window(window: int, section: ConfigDict) -> None:
+  """Raises a ``ValueError`` for a mean that no decision would rest on."""
+  if section.name == "ssd_switch" and section.signal == "stats":
+    raise ValueError(
+      "average_over must be 0 where ssd_switch follows stats, which are no"
+      f" scalar, got {window}"
+    )
+  every = section.get("decide_every", section.get("check_every", window))
+  if every % window:
+    raise ValueError(
+      f"average_over must divide the controller's {every} steps from one"
+      f" decision to the next, got {window}"
     )
 
 

@@ -2,6 +2,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
+from sparse_regimes.controllers import innermost
 from sparse_regimes.errors import InputError
 from sparse_regimes.runs import config as configs
 from sparse_regimes.runs import factory
@@ -103,3 +104,38 @@ def test_an_optimizer_that_is_none(override, message):
 def test_augmentation_out_of_range_is_named():
   with pytest.raises(InputError, match=r"augment.label_smoothing must be in"):
     configs.load("smoke", ["augment.label_smoothing=1.5"])
+
+
+@pytest.mark.parametrize(
+  ("overrides", "line"),
+  [
+    (["signal.average_over=-1"], "signal.average_over must be in"),
+    (
+      ["signal.average_over=3", "controller.decide_every=10"],
+      "signal.average_over must divide the controller's 10 steps",
+    ),
+    (
+      ["signal.average_over=2", "controller.name=ssd_switch"],
+      "signal.average_over must be 0 where ssd_switch follows stats",
+    ),
+  ],
+)
+def test_a_mean_that_no_decision_would_rest_on(overrides, line):
+  with pytest.raises(InputError, match=line):
+    config = configs.load("wrn_strategy1", overrides)
+    factory.make_parts(config, num_classes=10, steps_per_epoch=10)
+
+
+def test_a_controller_that_hears_means():
+  config = configs.load(
+    "wrn_strategy1",
+    [
+      *("controller.decide_every=4", "signal.average_over=4"),
+      "controller.ema_beta=0.0",
+    ],
+  )
+  parts = factory.make_parts(config, num_classes=10, steps_per_epoch=10)
+  state = parts.controller.init()
+  for accuracy in (0.0, 0.5, 0.5, 1.0):
+    state = parts.controller.update(state, accuracy=jnp.float32(accuracy))
+  assert innermost(state).ema == 0.5
