@@ -132,3 +132,14 @@ def test_the_budgets_of_a_seed_are_its_own():
   content = json.loads((tables.RESULTS / "cartpole.json").read_text())
   lowest = {r["lowest_keep_ratio"] for r in content["arms"]["random"]}
   assert len(lowest) == 10
+
+
+def test_the_price_of_random_budgets_on_cartpole():
+  arms = json.loads((tables.RESULTS / "cartpole.json").read_text())["arms"]
+  d = estimate(
+    [
+      run["at_ratios"][0] - other["at_ratios"][0]
+      for run, other in zip(arms["random"], arms["dense"], strict=True)
+    ]
+  )
+  assert f"({d.mean:+.0f} [{d.low:+.0f}, {d.high:+.0f}])" in WORDS

@@ -122,8 +122,12 @@ def test_augmentation_out_of_range_is_named():
 )
 def test_a_mean_that_no_decision_would_rest_on(overrides, line):
   with pytest.raises(InputError, match=line):
-    config = configs.load("wrn_strategy1", overrides)
-    factory.make_parts(config, num_classes=10, steps_per_epoch=10)
+    made_of(overrides)
+
+
+def made_of(overrides):
+  config = configs.load("wrn_strategy1", overrides)
+  return factory.make_parts(config, num_classes=10, steps_per_epoch=10)
 
 
 def test_a_controller_that_hears_means():
