@@ -13,6 +13,7 @@ from sparse_regimes.data.streaming import is_streamed
 from sparse_regimes.errors import (
   InputError,
   did_you_mean,
+  in_range,
   one_line,
   one_of,
 )
@@ -20,6 +21,7 @@ from sparse_regimes.files import expanded
 
 DESCRIBED = {
   "shakespeare": "eight tragedies, 1.1 MB, which come with the package",
+  "shakespeare:BYTES": "so much of their beginning",
   "text:PATH": "any UTF-8 file, or a folder of *.txt",
   "tfds:NAME": "text that tensorflow-datasets has prepared",
 }
@@ -60,6 +62,9 @@ def check_name(name: str) -> None:
   kind, colon, rest = name.partition(":")
   if name == "shakespeare" or (colon and rest and kind in ("text", "tfds")):
     return
+  if kind == "shakespeare" and rest.isdecimal():
+    in_range(f"name {name}: the bytes", int(rest), 1, _PLAYS.stat().st_size)
+    return
   raise ValueError(
     f"name must be one of {', '.join(DESCRIBED)}, got {name!r}"
     f"{did_you_mean(name, ('shakespeare',))}"
@@ -98,6 +103,9 @@ def load(
       if kind == "text":
         files = _files(Path(expanded(rest, "data.name")))
       whole = _Joined([np.memmap(f, np.uint8, "r") for f in files])
+      if kind == "shakespeare" and rest:
+        size = _whole_character(whole, int(rest))
+        whole = _Joined([np.memmap(_PLAYS, np.uint8, "r")[:size]])
       on_disk = is_streamed(stream, whole)
       if on_disk and level == "character":
         raise ValueError(
@@ -111,7 +119,7 @@ def load(
       if on_disk:
         parts = whole.part(0, end), whole.part(end)
         return Text(*parts, "", 1.0, source, on_disk=True)
-      every = b"".join(file.read_bytes() for file in files)
+      every = b"".join(file.read_bytes() for file in files)[: len(whole)]
       train, test = every[:end], every[end:]
     return _tokens(train, test, level, vocabulary, source)
   except InputError:

@@ -100,3 +100,17 @@ def test_other_mistakes(tmp_path):
 
 def test_bytes_that_are_no_characters_are_shown():
   assert text.decode([255, 65], "") == "\ufffdA"
+
+
+def test_the_beginning_of_the_plays():
+  plays = text.load("shakespeare", level="byte")
+  some = text.load("shakespeare:5000", level="byte")
+  assert (len(some.train), len(some.test)) == (4500, 500)
+  beginning = np.concatenate([some.train, some.test])
+  np.testing.assert_array_equal(beginning, plays.train[:5000])
+
+
+@pytest.mark.parametrize("number", ["0", "99999999", "x", "-1", "1.5"])
+def test_a_beginning_that_is_none(number):
+  with pytest.raises(InputError, match=r"^data.name shakespeare:"):
+    text.load(f"shakespeare:{number}")
