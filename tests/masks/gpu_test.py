@@ -171,12 +171,13 @@ def mapped(x):
   return jax.vmap(as_it_is)(x)
 
 
-def on_two_devices(f, x, kind, spec):
+def on_two_devices(f, x, kind, spec, **of_shard_map):
   is_manual = kind == AxisType.Manual
   kinds = (AxisType.Auto if is_manual else kind,)
   mesh = jax.make_mesh((2,), ("data",), kinds, devices=jax.devices()[:2])
   if is_manual:
-    return jax.shard_map(f, mesh=mesh, in_specs=spec, out_specs=spec)(x)
+    specs = {"in_specs": spec, "out_specs": spec}
+    return jax.shard_map(f, mesh=mesh, **specs, **of_shard_map)(x)
   with jax.set_mesh(mesh):
     return f(jax.device_put(x, NamedSharding(mesh, spec)))
 
@@ -215,7 +216,9 @@ def test_around_the_kernel_all_is_as_in_xla(
   if spec is None:
     got = calls(x)
   else:
-    got = on_two_devices(calls, x, kind, PartitionSpec(*spec))
+    # JAX 0.12's erf does not say over which axes it varies.
+    check = {"check_vma": False} if sparsified is with_gelu else {}
+    got = on_two_devices(calls, x, kind, PartitionSpec(*spec), **check)
   jax.tree.map(np.testing.assert_array_equal, got, expected)
 
 
