@@ -9,6 +9,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 quickstart: $(VENV)/.package  ## train a small network on embedded images
 	$(BIN)/python -m sparse_regimes.main --config=configs/quickstart.py
+	@echo "to use it in this shell: . $(BIN)/activate"
 
 test: $(VENV)/.test  ## run every test
 	$(BIN)/python -m pytest
