@@ -98,7 +98,7 @@ def test_a_run_says_what_it_does(run):
     "devices     8 x cpu",
     "data        cifar10_mini: 1,280 train and 256 test images",
     "parameters  49,978 in residual_mlp",
-    "steps       4 an epoch of 320 images each, 12 in 3 epochs, 1 a call",
+    "steps       4 an epoch of 320 images each, 12 in 3 epochs",
     "estimate    about",
     "epoch   3/3",
     "4 compressions, 0 resets",

@@ -60,7 +60,6 @@ def train(
       run.state,
       run.mesh,
       steps_per_epoch=run.steps_per_epoch,
-      steps_per_call=run.steps_per_call,
       is_streamed=run.is_streamed,
     ):
       log(line)
@@ -104,7 +103,7 @@ def train_one_epoch(
       programs.feed,
       run.state,
       indices[made:],
-      run.steps_per_call,
+      programs.steps_per_call,
       account,
       run.pauses,
       run.journal.step,

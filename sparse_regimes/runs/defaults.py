@@ -79,7 +79,7 @@ def default_config() -> ConfigDict:
         "batch_size": 128,
         "accumulate": 1,  # steps whose mean gradient makes an update
         "ema_decay": 0.0,  # of parameters' average, evaluated beside; 0: none
-        "steps_per_call": 0,  # 0: 1 on CPU, about 100 elsewhere
+        "steps_per_call": 0,  # 0: 1 to 8 on CPU, about 100 elsewhere
         "num_devices": 0,  # 0: as many as divide the batch
         "parameters": "replicated",  # or sharded over the devices
         "on_nonfinite": "stop",  # or skip the step and count it

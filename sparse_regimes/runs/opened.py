@@ -71,7 +71,6 @@ class OpenRun:
     journal: what happened up to there.
     pauses: decides when the state is saved.
     steps_per_epoch: whole batches.
-    steps_per_call: of the compiled program, at most.
   """
 
   config: ConfigDict
@@ -86,7 +85,6 @@ class OpenRun:
   journal: Journal
   pauses: Pauses
   steps_per_epoch: int
-  steps_per_call: int
 
   @property
   def epochs(self) -> int:
@@ -101,15 +99,11 @@ class OpenRun:
   @property
   def is_streamed(self) -> bool:
     """Whether training examples are read as they are needed."""
-    return _is_streamed(self.task, self.config)
-
-
-def _is_streamed(task: Task, config: ConfigDict) -> bool:
-  stream = config.data.stream
-  return any(
-    not isinstance(array, np.ndarray) or is_streamed(stream, array)
-    for array in task.train_examples.values()
-  )
+    stream = self.config.data.stream
+    return any(
+      not isinstance(array, np.ndarray) or is_streamed(stream, array)
+      for array in self.task.train_examples.values()
+    )
 
 
 class Programs(NamedTuple):
@@ -117,11 +111,13 @@ class Programs(NamedTuple):
 
   Attributes:
     feed: the training step, with where its batches come from.
+    steps_per_call: of the compiled step, at most.
     eval_step: of the task.
     eval_batches: by evaluation set.
   """
 
   feed: Feed
+  steps_per_call: int
   eval_step: Any
   eval_batches: dict[str, Batches]
 
@@ -158,11 +154,6 @@ def open_run(
         check_start(past, config, task)
     processes.check_same("data", task.digest)
     steps_per_epoch = task.num_train // config.train.batch_size
-    steps_per_call = config.train.steps_per_call or default_steps_per_call(
-      jax.default_backend(),
-      steps_per_epoch,
-      is_streamed=_is_streamed(task, config),
-    )
     parts = factory.make_parts(
       config, steps_per_epoch=steps_per_epoch, **task.arguments
     )
@@ -213,7 +204,6 @@ def open_run(
       journal=journal,
       pauses=Pauses(config, checkpoints, journal, stop),
       steps_per_epoch=steps_per_epoch,
-      steps_per_call=steps_per_call,
     )
 
 
@@ -232,21 +222,37 @@ def compile_programs(run: OpenRun) -> Programs:
   }
   feed = _make_feed(run)
   started = time.monotonic()
+  size = config.train.steps_per_call or _steps_per_call(run, feed)
+  # An epoch that was begun with calls of another size may end otherwise.
+  left = run.steps_per_epoch - run.journal.step % run.steps_per_epoch
   for num_steps in {
-    min(run.steps_per_call, run.steps_per_epoch),
-    run.steps_per_epoch % run.steps_per_call,
+    min(size, run.steps_per_epoch),
+    min(size, left),
+    run.steps_per_epoch % size,
+    left % size,
   } - {0}:
     feed.compile(run.state, num_steps)
   run.log(
     "compiled    the training step in"
-    f" {format_seconds(time.monotonic() - started)}"
+    f" {format_seconds(time.monotonic() - started)}, {size} a call"
   )
   eval_step = task.eval_step(run.parts.model)
   # The last batch may be shorter; all are compiled before a signal can wait.
   for batches in eval_batches.values():
     for batch in (batches[0], batches[-1]):
       jax.block_until_ready(eval_step(run.state, batch, 1.0))
-  return Programs(feed, eval_step, eval_batches)
+  return Programs(feed, size, eval_step, eval_batches)
+
+
+def _steps_per_call(run: OpenRun, feed: Feed) -> int:
+  backend = jax.default_backend()
+  return default_steps_per_call(
+    backend,
+    run.steps_per_epoch,
+    is_streamed=run.is_streamed,
+    convolves=backend == "cpu" and feed.convolves(run.state),
+    every_steps=run.config.checkpoint.every_steps,
+  )
 
 
 def _make_feed(run: OpenRun) -> Feed:

@@ -46,7 +46,6 @@ def describe_setup(
   mesh: Mesh,
   *,
   steps_per_epoch: int,
-  steps_per_call: int,
   is_streamed: bool = False,
 ) -> list[str]:
   """One line each on devices, data, parameters and steps."""
@@ -66,7 +65,7 @@ def describe_setup(
     f"controller  {_named(config.controller)}",
     f"steps       {steps_per_epoch:,} an epoch of {train.batch_size}"
     f" {task.unit} each, {steps_per_epoch * train.epochs:,} in"
-    f" {train.epochs} epochs, {steps_per_call} a call",
+    f" {train.epochs} epochs",
   ]
 
 

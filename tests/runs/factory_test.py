@@ -27,7 +27,11 @@ def test_compute_dtype(dtype, platform, expected):
 
 
 def test_steps_per_call():
-  assert default_steps_per_call("cpu", 390) == 1
+  assert default_steps_per_call("cpu", 390, convolves=True) == 1
+  assert default_steps_per_call("cpu", 390) == 6
+  assert default_steps_per_call("cpu", 397) == 8
+  assert default_steps_per_call("cpu", 3) == 3
+  assert default_steps_per_call("tpu", 390, every_steps=20) == 15
   assert default_steps_per_call("tpu", 390) == 78
   assert default_steps_per_call("gpu", 40) == 40
   assert default_steps_per_call("gpu", 397) == 100  # a prime

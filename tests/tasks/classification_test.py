@@ -1,6 +1,7 @@
 """What a run trains and is evaluated on, whichever way the examples come."""
 
 import json
+import shutil
 
 import jax
 import numpy as np
@@ -80,6 +81,7 @@ def test_killed_it_goes_on_with_the_very_batch_to_the_last_bit(
   """Streamed, augmented, with another optimizer."""
   fields = (
     *("data.stream=always", "checkpoint.every_steps=3"),
+    "train.steps_per_call=1",
     *("augment.crop=4", "augment.flip=True", "augment.mixup_alpha=0.2"),
     *("augment.label_smoothing=0.1", "optimizer.name=adamw"),
     "optimizer.learning_rate=0.003",
@@ -98,8 +100,13 @@ def test_killed_it_goes_on_with_the_very_batch_to_the_last_bit(
       assert main(command) == 130
   steps = [int(p.name) for p in (folder / "checkpoints").iterdir()]
   assert max(steps) == 6  # of 8 in the epoch
+  again = shutil.copytree(folder, tmp_path / "again")
   for record, wanted in zip(train(folder, *fields), whole, strict=True):
     assert record | PACE == wanted | PACE
+  # In calls of another size, of which what is left of the epoch is none.
+  others = train(again, *fields, "train.steps_per_call=5")
+  for record, wanted in zip(others, whole, strict=True):
+    assert record["train_loss"] == pytest.approx(wanted["train_loss"], rel=1e-3)
 
 
 @pytest.mark.run
