@@ -9,6 +9,7 @@ import argparse
 import importlib
 import io
 import os
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -32,6 +33,7 @@ from sparse_regimes.runs import processes
 from sparse_regimes.runs.stopping import Stopped
 from sparse_regimes.runs.summary import describe_summary
 from sparse_regimes.runs.workdir import (
+  CONFIG_FILE,
   check_workdir,
   free_workdir,
   fresh_workdir,
@@ -194,7 +196,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     print(f"error: {error}", file=sys.stderr)
     return 3
   except Stopped as stopped:
-    print(f"stopped by {stopped}", file=sys.stderr)
+    notes = getattr(stopped, "__notes__", [])
+    print("; ".join([f"stopped by {stopped}", *notes]), file=sys.stderr)
     return stopped.exit_code
   except KeyboardInterrupt:
     print("stopped by SIGINT", file=sys.stderr)
@@ -280,7 +283,13 @@ def _run(args: argparse.Namespace, overrides: Sequence[str]) -> None:
   log = print if processes.is_first() and not args.quiet else _nothing
   log(f"run folder  {workdir}")
   with processes.named_if_lost():
-    result = train(config, workdir, log)
+    try:
+      result = train(config, workdir, log)
+    except Stopped as stopped:
+      if (workdir / CONFIG_FILE).exists():
+        with_it = shlex.quote(f"--workdir={workdir}")
+        stopped.add_note(f"the same command with {with_it} goes on")
+      raise
   log(describe_summary(result, workdir))
   processes.shut_down()
 

@@ -190,8 +190,9 @@ def _sweep_run(
       f"{row['keep_ratio']:>10.4g}  {row[task.metric]:>8.4f}"
       f"  {row['loss']:>6.4f}  {row['nonzero']:>7.4f}"
       f"  {row.get('calibration_error', math.nan):>17.4f}"
-      + (f"  {format_seconds(left)} left" if left > _LONG else "")
     )
+    if left > _LONG:
+      log(f"{'':>10}  about {format_seconds(left)} left")
 
   sweep = getattr(task, "sweep", None) or functools.partial(_plain_sweep, task)
   rows = sweep(model, state, sets.pop("test"), keep_ratios, log_row)

@@ -81,6 +81,7 @@ class Recorder:
             summary.describe_cost,
             epochs=run.epochs,
             steps_per_epoch=run.steps_per_epoch,
+            steps_made=run.journal.step,
           ),
           first_step=run.journal.step,
           metric=run.journal.metric,

@@ -4,7 +4,9 @@ import importlib.metadata
 import os
 import platform
 import shlex
+import shutil
 import subprocess
+import sys
 from collections.abc import Mapping, Sequence
 from math import isfinite
 from pathlib import Path
@@ -75,13 +77,17 @@ def _named(section: ConfigDict) -> str:
   return f"{section.name}: {', '.join(rest)}"
 
 
-def describe_cost(pace: Pace, *, epochs: int, steps_per_epoch: int) -> str:
-  """What the whole run will take on this machine, and what would fit it."""
+def describe_cost(
+  pace: Pace, *, epochs: int, steps_per_epoch: int, steps_made: int = 0
+) -> str:
+  """What is left of the run takes on this machine, and what would fit it."""
   seconds = pace.predict(
-    num_steps=epochs * steps_per_epoch, num_evaluations=epochs
+    num_steps=epochs * steps_per_epoch - steps_made,
+    num_evaluations=epochs - steps_made // steps_per_epoch,
   )
+  rest = "what is left of " if steps_made else ""
   text = (
-    f"estimate    about {format_seconds(seconds)} for {epochs} epochs, at"
+    f"estimate    about {format_seconds(seconds)} for {rest}{epochs} epochs, at"
     f" {pace.told}"
   )
   if seconds > _LONG and jax.default_backend() == "cpu":
@@ -309,9 +315,19 @@ def describe_summary(summary: dict[str, Any], workdir: epath.Path) -> str:
     " keep ratio\n"
     f"{loss}{_collapses(summary)}"
     f"  run folder    {workdir}: {_files(workdir)}\n"
-    f"  next          python -m sparse_regimes.main --mode=eval"
+    f"  next          {_python()} -m sparse_regimes.main --mode=eval"
     f" {shlex.quote(f'--workdir={workdir}')} --keep_ratios=1.0,0.5,0.2,0.1"
   )
+
+
+def _python() -> str:
+  """What a shell here starts this interpreter by."""
+  found = shutil.which("python")
+  # Not resolved: an environment's is a link to the one that it came from.
+  if found and os.path.abspath(found) == os.path.abspath(sys.executable):
+    return "python"
+  path = os.path.relpath(sys.executable)
+  return shlex.quote(sys.executable if path.startswith("..") else path)
 
 
 def _files(workdir: epath.Path) -> str:

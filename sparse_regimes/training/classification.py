@@ -77,7 +77,7 @@ def classification_loss(
   def batch_loss(
     params: Any, model_state: Any, batch: Batch, *, keep_ratio: Any, rng: Any
   ) -> tuple[jax.Array, dict[str, Any]]:
-    (logits, stats), updated = apply_fn(
+    returned, updated = apply_fn(
       {"params": params, **model_state},
       preprocess(batch[inputs]),
       keep_ratio,
@@ -85,6 +85,7 @@ def classification_loss(
       rngs={"dropout": rng, RNG_STREAM: jax.random.fold_in(rng, 1)},
       mutable=sorted({"batch_stats", *model_state}),
     )
+    logits, stats = logits_and_stats(returned)
     logits, labels, mask = _counted(logits, batch)
     losses = loss_fn(logits, labels)
     if jnp.ndim(losses) or mask is not None:  # a mean is one, without a mask
@@ -106,6 +107,21 @@ def classification_loss(
     }
 
   return batch_loss
+
+
+def logits_and_stats(returned: Any) -> tuple[Any, Any]:
+  """What a network's call returns, or a ``ValueError`` that says what is not.
+
+  An array of two rows would come apart like a pair.
+  """
+  if isinstance(returned, tuple | list) and len(returned) == 2:
+    return returned[0], returned[1]
+  told = jax.tree.map(jnp.shape, returned)
+  raise ValueError(
+    "the network's call must return (logits, stats), of which stats are the"
+    f" nonzero fractions by site, such as jnp.stack([jnp.mean(x != 0)]), got"
+    f" {told} in shapes"
+  )
 
 
 def counted_sums(

@@ -7,7 +7,12 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from sparse_regimes.training.classification import Batch, counted_sums, identity
+from sparse_regimes.training.classification import (
+  Batch,
+  counted_sums,
+  identity,
+  logits_and_stats,
+)
 from sparse_regimes.training.losses import cross_entropy
 from sparse_regimes.training.state import TrainState
 
@@ -73,8 +78,8 @@ def make_eval_step(
 
   def evaluate(state: Any, batch: Batch, keep_ratio: jax.Array) -> Metrics:
     variables = state.variables if isinstance(state, TrainState) else state
-    logits, stats = apply_fn(
-      variables, preprocess(batch[inputs]), keep_ratio, train=False
+    logits, stats = logits_and_stats(
+      apply_fn(variables, preprocess(batch[inputs]), keep_ratio, train=False)
     )
     sums = counted_sums(logits, batch, loss_fn)
     count = sums["count"].astype(jnp.float32)

@@ -22,10 +22,12 @@ def test_asked_to_stop_it_saves_and_goes_on(tmp_path, trained):
   assert process.returncode == 130
   assert error.splitlines() == [
     "SIGINT: finishing the step and saving; once more to end at once",
-    "stopped by SIGINT",
+    "stopped by SIGINT; the same command with"
+    f" --workdir={tmp_path / 'run'} goes on",
   ]
   out = run(tmp_path / "run", "--config.train.epochs=2")
   assert "resumed     after step" in out
+  assert " for what is left of 2 epochs, at" in out
   for record, wanted in zip(
     records_of(tmp_path / "run"), records_of(trained), strict=True
   ):

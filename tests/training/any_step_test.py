@@ -721,6 +721,24 @@ def test_stats_that_are_none_are_named(stats):
     step(state, CLASSES)
 
 
+@pytest.mark.parametrize("size", [2, 5])
+def test_a_network_that_returns_logits_alone_is_told_so(size):
+  tx, controller = optax.sgd(0.1), controllers.constant()
+  variables = {"params": jnp.zeros((6, 10))}
+  state = sr.TrainState.create(variables, tx=tx, controller=controller, rng=KEY)
+  batch = {"images": jnp.ones((size, 6)), "labels": jnp.zeros(size, jnp.int32)}
+
+  def apply_fn(variables, x, keep_ratio, *, train, **_):
+    logits = x @ variables["params"]
+    return (logits, {}) if train else logits
+
+  told = rf"must return \(logits, stats\), .*, got \({size}, 10\) in shapes"
+  with pytest.raises(ValueError, match=told):
+    sr.make_train_step(apply_fn, tx, controller)(state, batch)
+  with pytest.raises(ValueError, match=told):
+    sr.make_eval_step(apply_fn)(state, batch, 1.0)
+
+
 def test_more_budgets_than_sites_are_an_error():
   tx, controller = optax.sgd(0.1), controllers.constant((0.1, 0.2, 0.3))
   state = sr.TrainState.create(
