@@ -2,11 +2,12 @@
 
 On each Python from 3.11 to 3.13 that is at hand, the wheel is installed into
 an empty environment, with the versions of ``constraints.txt``. There, away from
-the checkout, it trains a small network, goes on with it, evaluates it, and runs
-the core tests out of the source archive.
+the checkout, it begins the quickstart, goes on with it to its end, evaluates
+it, and runs the core tests out of the source archive.
 """
 
 import argparse
+import json
 import shutil
 import subprocess
 import sys
@@ -98,16 +99,17 @@ def try_it(interpreter: str, wheel: Path, source: Path, folder: Path) -> None:
   run(*pip, *pinned, wheel)
   # As a user has it: nothing of the tests is installed yet.
   regimes = folder / "env" / "bin" / "sparse-regimes"
-  train = (
-    *(regimes, "train", "--config=smoke", "--workdir=run", "--quiet"),
-    *("--config.data.num_train=256", "--config.eval.num_train=256"),
-  )
+  train = (regimes, "train", "--config=quickstart", "--workdir=run", "--quiet")
   run(*train, "--config.train.epochs=1", where=folder)
-  run(*train, "--config.train.epochs=2", where=folder)
+  run(*train, where=folder)
   run(regimes, "eval", "--workdir=run", "--keep_ratios=1,0.1", where=folder)
-  records = (folder / "run" / "metrics.jsonl").read_text().splitlines()
-  if len(records) != 2 or not (folder / "run" / "sweep.json").exists():
-    raise SystemExit("error: the smoke run left other files than it should")
+  summary = json.loads((folder / "run" / "summary.json").read_text())
+  # It is there to show these.
+  for event in ("compressions", "resets"):
+    if not summary[event]:
+      raise SystemExit(f"error: the quickstart had no {event}")
+  if not (folder / "run" / "sweep.json").exists():
+    raise SystemExit("error: the evaluation left no sweep.json")
   run(*pip, *pinned, f"{wheel}[test]")
   with tarfile.open(source) as archive:
     archive.extractall(folder, filter="data")
