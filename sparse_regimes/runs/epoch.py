@@ -20,6 +20,9 @@ _MAX_STEPS_PER_CALL = 100
 # On CPU a small network's step takes a third less inside ``lax.scan``, where
 # one operation follows another, than outside, where XLA starts several at once.
 _MAX_STEPS_ON_CPU = 8
+# Multiply-adds of a call's forward passes: some two seconds, as a signal is
+# answered between calls.
+_MAX_MULTIPLY_ADDS_ON_CPU = 2e10
 # Their batches lie on the device at once.
 _MAX_STREAMED_STEPS = 10
 
@@ -31,17 +34,22 @@ def default_steps_per_call(
   is_streamed: bool = False,
   convolves: bool = False,
   every_steps: int = 0,
+  multiply_adds: float = 0,
 ) -> int:
   """The largest divisor of an epoch up to 100, on CPU up to 8.
 
   A divisor leaves no shorter last call, which would be compiled for, too. Where
   batches are streamed, at most 10; where the state is saved ``every_steps``, at
   most that. On CPU a convolution inside ``lax.scan`` is
-  some 36 times slower than outside: where there is one, one step a call.
+  some 36 times slower than outside: where there is one, one step a call; and
+  fewer than 8 where a step's forward pass has many ``multiply_adds``.
   """
   if backend == "cpu" and convolves:
     return 1
-  most = _MAX_STEPS_ON_CPU if backend == "cpu" else _MAX_STEPS_PER_CALL
+  most = _MAX_STEPS_PER_CALL
+  if backend == "cpu":
+    fitting = int(_MAX_MULTIPLY_ADDS_ON_CPU / max(1, multiply_adds))
+    most = max(1, min(_MAX_STEPS_ON_CPU, fitting))
   if is_streamed:
     most = min(most, _MAX_STREAMED_STEPS)
   if every_steps:

@@ -246,12 +246,16 @@ def compile_programs(run: OpenRun) -> Programs:
 
 def _steps_per_call(run: OpenRun, feed: Feed) -> int:
   backend = jax.default_backend()
+  # Of a network that does not tell: as if each parameter were used once.
+  parameters = sum(p.size for p in jax.tree.leaves(run.state.params))
   return default_steps_per_call(
     backend,
     run.steps_per_epoch,
     is_streamed=run.is_streamed,
     convolves=backend == "cpu" and feed.convolves(run.state),
     every_steps=run.config.checkpoint.every_steps,
+    multiply_adds=run.config.train.batch_size
+    * (run.arithmetic[0] or parameters),
   )
 
 

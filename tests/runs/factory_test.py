@@ -31,6 +31,8 @@ def test_steps_per_call():
   assert default_steps_per_call("cpu", 390) == 6
   assert default_steps_per_call("cpu", 397) == 8
   assert default_steps_per_call("cpu", 3) == 3
+  assert default_steps_per_call("cpu", 390, multiply_adds=6e9) == 3
+  assert default_steps_per_call("cpu", 390, multiply_adds=1e12) == 1
   assert default_steps_per_call("tpu", 390, every_steps=20) == 15
   assert default_steps_per_call("tpu", 390) == 78
   assert default_steps_per_call("gpu", 40) == 40
