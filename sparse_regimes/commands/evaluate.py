@@ -1,7 +1,6 @@
 """``--mode=eval``: the checkpoints of runs at many budgets."""
 
 import functools
-import math
 import statistics
 import time
 from collections.abc import Callable, Sequence
@@ -20,12 +19,14 @@ from sparse_regimes.runs.evaluate import Batches, evaluate, make_batches
 from sparse_regimes.runs.mesh import make_mesh
 from sparse_regimes.runs.pace import format_seconds
 from sparse_regimes.runs.past_run import PastRun, load_config, load_run
-from sparse_regimes.runs.tables import write_sweep
+from sparse_regimes.runs.tables import told_of, write_sweep
 from sparse_regimes.tasks import Task, length
 from sparse_regimes.training.averaging import averaged
 
 # Seconds from which a person wants to know how many are left.
 _LONG = 10.0
+# Beside the task's metric.
+_PRINTED = ("loss", "nonzero", "calibration_error", "bits_per_byte")
 
 
 def sweep_runs(
@@ -175,8 +176,6 @@ def _sweep_run(
     f"{workdir}, {which} checkpoint (epoch {epoch}),"
     f" {num_examples:,} test {task.unit} of {config.data.name}"
   )
-  log(f"keep ratio  {task.metric:>8}    loss  nonzero  calibration error")
-
   started = time.monotonic()
   num_rows = len(keep_ratios) * len(sets)
   num_done = 0
@@ -186,11 +185,15 @@ def _sweep_run(
     num_done += 1
     left = (time.monotonic() - started) / num_done
     left *= num_rows - num_done
-    log(
-      f"{row['keep_ratio']:>10.4g}  {row[task.metric]:>8.4f}"
-      f"  {row['loss']:>6.4f}  {row['nonzero']:>7.4f}"
-      f"  {row.get('calibration_error', math.nan):>17.4f}"
-    )
+    told = told_of(row)
+    names = [task.metric, *(name for name in _PRINTED if name in told)]
+    widths = [max(len(name), 6) for name in names]
+    columns = [*zip(names, widths, strict=True)]
+    if num_done == 1:
+      heads = [name.replace("_", " ").rjust(width) for name, width in columns]
+      log("  ".join(["keep ratio", *heads]))
+    values = [f"{row[name]:>{width}.4f}" for name, width in columns]
+    log("  ".join([f"{row['keep_ratio']:>10.4g}", *values]))
     if left > _LONG:
       log(f"{'':>10}  about {format_seconds(left)} left")
 

@@ -68,10 +68,14 @@ def curve_panels(
       f"test_dense_{name}": _DENSE,
     }
 
-  # What beside an accuracy is lost is a cross entropy.
+  # What beside an accuracy is lost is a cross entropy. Beside a return, an
+  # evaluation's loss is the same with a minus, and that of training another.
   loss = LOSS if metric == "accuracy" else "Loss"
+  losses = lines("loss")
+  if metric == "return":
+    losses = {"train_loss": losses["train_loss"]}
   return {
-    loss: lines("loss"),
+    loss: losses,
     metric.capitalize(): lines(metric),
     KEEP_RATIO: {},
     "Nonzero fraction": lines("nonzero"),

@@ -122,6 +122,11 @@ def write_report(
     ],
     "Environment": _environment(workdir),
   }
+  if metric == "return":
+    # No episode is one that was learned from.
+    del sections["Generalisation gap"]
+  if not _can_be_measured(config["task.name"]):
+    del sections["Sparsity, flatness, spectra"]
   path = workdir / REPORT_FILE
   name = workdir.absolute().name
   subtitle = (
@@ -163,17 +168,9 @@ def _result(
       f"test {metric} at keep ratio {last['keep_ratio']:.3g}",
       share(last[f"test_sparse_{metric}"]),
     ),
-    (
-      "test loss, dense and at that keep ratio",
-      f"{last['test_dense_loss']:.4f}, {last['test_sparse_loss']:.4f}"
-      + (" nats" if metric == "accuracy" else ""),
-    ),
+    *_losses(last, metric),
     *_other_evaluations(last, metric),
-    (f"training {metric}, dense", share(of_training)),
-    (
-      "gap (train minus test, dense)",
-      share(difference(of_training, last[f"test_dense_{metric}"])),
-    ),
+    *([] if metric == "return" else _gap(last, metric, of_training)),
     (
       "training pace",
       "unknown" if pace is None else f"{pace:.0f} {unit}/s",
@@ -204,6 +201,26 @@ def _result(
   ]
 
 
+def _losses(last: Mapping[str, Any], metric: str) -> list[tuple[str, str]]:
+  """The row of test losses; a return is its own, with a minus."""
+  if metric == "return":
+    return []
+  losses = f"{last['test_dense_loss']:.4f}, {last['test_sparse_loss']:.4f}"
+  unit = " nats" if metric == "accuracy" else ""
+  return [("test loss, dense and at that keep ratio", losses + unit)]
+
+
+def _gap(
+  last: Mapping[str, Any], metric: str, of_training: float | None
+) -> list[tuple[str, str]]:
+  """What training examples have more; other episodes are none of training."""
+  gap = difference(of_training, last[f"test_dense_{metric}"])
+  return [
+    (f"training {metric}, dense", share(of_training)),
+    ("gap (train minus test, dense)", share(gap)),
+  ]
+
+
 def _unit(task: str) -> str:
   """What the examples of a task are called."""
   try:
@@ -211,6 +228,14 @@ def _unit(task: str) -> str:
   except InputError:
     # A class of one's own, whose file has gone.
     return "examples"
+
+
+def _can_be_measured(task: str) -> bool:
+  """Whether ``--mode=measure`` takes a run of this task."""
+  try:
+    return hasattr(task_class(task), "measure")
+  except InputError:
+    return False
 
 
 def _chosen_by(config: Mapping[str, Any], trace: Trace, unit: str) -> str:

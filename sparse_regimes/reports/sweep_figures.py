@@ -17,6 +17,7 @@ from sparse_regimes.reports.pictures import (
   panels,
   plain,
 )
+from sparse_regimes.runs.tables import told_of
 
 Rows = Sequence[Mapping[str, Any]]
 
@@ -34,6 +35,8 @@ _STYLES: tuple[dict[str, Any], ...] = (
 _TITLES = {"loss": "Loss (nats)", "nonzero": "Nonzero fraction"}
 # Of labels below a panel.
 _LETTERS = 42
+# Of the largest number of an axis, how much it spans.
+_LEAST = 0.05
 # Counted on examples, so that their number says how sure it is.
 _COUNTED = "accuracy"
 SITES = {
@@ -46,14 +49,9 @@ SITES = {
 
 def sweep_panels(row: Mapping[str, Any]) -> dict[str, str]:
   """Titles of what a sweep's rows have a number of, and its name."""
-  names = [
-    name
-    for name, value in row.items()
-    if name != "keep_ratio" and not isinstance(value, list)
-  ]
   return {
     _TITLES.get(name, name.replace("_", " ").capitalize()): name
-    for name in names
+    for name in told_of(row)
   }
 
 
@@ -117,6 +115,7 @@ def budget_sweep(
         color="#555555",
       )
     ax.set_title(title, fontsize=12)
+    _with_room(ax)
     _over_ratios(ax, sweeps)
   if told:
     legend_above(figure, axes[0], min(len(titles), 2))
@@ -159,6 +158,16 @@ def sweep_sites(rows: Rows, title: str, names: Sequence[str] = ()) -> Figure:
   ax.grid(visible=False)
   figure.colorbar(image, ax=ax, pad=0.02)
   return figure
+
+
+def _with_room(ax: Axes) -> None:
+  """At least so much of an axis that differences of nothing look like it."""
+  low, high = ax.get_ylim()
+  least = _LEAST * max(abs(low), abs(high))
+  if high - low < least:
+    middle = (low + high) / 2
+    ax.set_ylim(middle - least / 2, middle + least / 2)
+  ax.ticklabel_format(axis="y", useOffset=False)
 
 
 def _over_ratios(ax: Axes, sweeps: Mapping[str, Rows]) -> None:

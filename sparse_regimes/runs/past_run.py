@@ -24,6 +24,7 @@ from sparse_regimes.runs.workdir import (
   CONFIG_FILE,
   FREE,
   differing_fields,
+  given_config,
   saved_config,
   stored_constants,
 )
@@ -92,7 +93,15 @@ def load_run(
     InputError: if there is no such checkpoint or it cannot be read, or if the
       config is of another network.
   """
-  task = make_task(config, log, stored_constants(workdir))
+  constants = stored_constants(workdir) or {}
+  task = make_task(config, log, constants or None)
+  # Other data may be asked for by an override; the run's own should be its own.
+  changed = constants.get("digest", task.digest) != task.digest
+  if changed and not differing_fields(given_config(workdir), config):
+    log(
+      f"warning: data.name {config.data.name} has changed since the run in"
+      f" {workdir} began"
+    )
   parts, template = describe_run(workdir, config, task)
   state, journal = restore(workdir, which, template, log)
   return PastRun(config, parts, task, state, journal)

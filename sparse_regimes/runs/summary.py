@@ -229,6 +229,7 @@ def summarize(
       for name in last
       if name not in record_names(metric)
     },
+    "active_fraction_dense": _mean(sites["dense"]),
     # Upper bounds of what a sparse kernel could save.
     "skippable_share_sparse": skippable["sparse"],
     "skippable_share_dense": skippable["dense"],
@@ -243,6 +244,10 @@ def summarize(
     "seconds": journal.seconds,
     **environment(),
   }
+
+
+def _mean(shares: Sequence[float] | None) -> float | None:
+  return sum(shares) / len(shares) if shares else None
 
 
 def environment() -> dict[str, Any]:
@@ -316,8 +321,21 @@ def describe_summary(summary: dict[str, Any], workdir: epath.Path) -> str:
     f"{loss}{_collapses(summary)}"
     f"  run folder    {workdir}: {_files(workdir)}\n"
     f"  next          {_python()} -m sparse_regimes.main --mode=eval"
-    f" {shlex.quote(f'--workdir={workdir}')} --keep_ratios=1.0,0.5,0.2,0.1"
+    f" {shlex.quote(f'--workdir={workdir}')}"
+    f" --keep_ratios={_telling(summary.get('active_fraction_dense'))}"
   )
+
+
+def _telling(active: float | None) -> str:
+  """Keep ratios to look at: a budget above what is active removes nothing.
+
+  Example:
+    >>> _telling(0.5), _telling(0.04)
+    ('1.0,0.5,0.2,0.1', '1.0,0.02,0.01,0.005')
+  """
+  if not active or active > 0.25:  # most of these remove something
+    return "1.0,0.5,0.2,0.1"
+  return ",".join(["1.0", *(f"{active / k:.2g}" for k in (2, 4, 8))])
 
 
 def _python() -> str:

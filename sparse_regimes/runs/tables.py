@@ -29,6 +29,14 @@ _TABLES = {
 }
 
 
+def told_of(row: Mapping[str, Any]) -> list[str]:
+  """Names of the numbers that a row of a sweep tells at its keep ratio."""
+  numbers = [name for name, value in row.items() if not isinstance(value, list)]
+  # Beside a return the loss is the same with a minus.
+  untold = {"keep_ratio", "loss"} if "return" in row else {"keep_ratio"}
+  return [name for name in numbers if name not in untold]
+
+
 def write_sweep(
   folder: epath.Path,
   content: dict[str, Any],

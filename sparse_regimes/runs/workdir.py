@@ -18,6 +18,7 @@ from sparse_regimes.errors import InputError
 from sparse_regimes.files import is_remote, lock, read_object, write
 from sparse_regimes.references import file_of
 from sparse_regimes.runs import config as configs
+from sparse_regimes.runs.checkpoint import has_checkpoints
 from sparse_regimes.runs.makers import NAMED
 from sparse_regimes.tasks.classification.splits import with_sources
 
@@ -97,6 +98,17 @@ def check_workdir(path: epath.Path, config: ConfigDict) -> None:
     ) from error
 
 
+def has_begun(path: epath.Path) -> bool:
+  """Whether a run here has anything to go on from, or to lose.
+
+  One that was refused before its first step has not, and may be another one.
+  """
+  metrics = path / "metrics.jsonl"
+  return has_checkpoints(path) or (
+    metrics.exists() and metrics.stat().length > 0
+  )
+
+
 def in_use(path: epath.Path) -> bool:
   """Whether a living process trains here."""
   if is_remote(path) or not (path / _LOCK_FILE).exists():
@@ -135,7 +147,10 @@ def check_same(path: epath.Path, config: ConfigDict) -> None:
 
   It goes on with the one it began with, or a longer one.
   """
+  # Also of one that has not begun: the file may be of another program.
   before = given_config(path)
+  if not has_begun(path):
+    return
   free: tuple[str, ...] = FREE
   if config.train.epochs > before.train.epochs:
     free += ("train.epochs",)
@@ -228,7 +243,8 @@ def _copy_code(path: epath.Path, config: ConfigDict) -> None:
     text = file.read_bytes()
     # A logger decides nothing, and may change.
     decides = not folder.startswith("log")
-    if decides and copy.exists() and copy.read_bytes() != text:
+    changed = copy.exists() and copy.read_bytes() != text
+    if decides and changed and has_begun(path):
       raise InputError(
         f"--workdir {path} holds a run of another {file}: its copy is {copy};"
         " --force_new starts afresh in a new folder"
@@ -244,13 +260,14 @@ def _copy_code(path: epath.Path, config: ConfigDict) -> None:
 
 
 def stored_constants(path: epath.Path) -> dict[str, Any] | None:
-  """What the run computed from its data when it began; None before that.
+  """What the run computed from its data; None before it has begun.
 
   Raises:
     InputError: if it cannot be read.
   """
   file = path / CONSTANTS_FILE
-  return read_object(file, most=_MAX_BYTES) if file.exists() else None
+  is_there = has_begun(path) and file.exists()
+  return read_object(file, most=_MAX_BYTES) if is_there else None
 
 
 def store_constants(
@@ -264,7 +281,7 @@ def store_constants(
     digest: of its data.
   """
   content = {**constants, "digest": digest}
-  if not (path / CONSTANTS_FILE).exists():
+  if not has_begun(path) or not (path / CONSTANTS_FILE).exists():
     write(path / CONSTANTS_FILE, json.dumps(content, indent=2) + "\n")
 
 

@@ -1,6 +1,6 @@
 """What a run learns: the one interface between a run and its task."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 import jax
@@ -8,6 +8,8 @@ import optax
 from flax import linen as nn
 
 from sparse_regimes.controllers import Controller
+from sparse_regimes.errors import InputError
+from sparse_regimes.references import is_reference
 from sparse_regimes.training.step import TrainStep
 
 # Arrays of examples by name, or what is indexed as arrays are.
@@ -107,6 +109,33 @@ def gather(examples: Examples, index: jax.Array) -> dict[str, jax.Array]:
     Array([5, 3], dtype=int32)
   """
   return {name: array[index] for name, array in examples.items()}
+
+
+def check_names(
+  config: Any, *, models: Sequence[str], signals: Sequence[str]
+) -> None:
+  """Raises an ``InputError`` for a model or a signal that is another task's.
+
+  Args:
+    config: complete.
+    models: of the package that learn this; those of a file are free.
+    signals: that the task's step has, as scalars.
+  """
+  where = f"where task.name is {config.task.name}, got"
+  name = config.model.name
+  if name not in models and not is_reference(name):
+    raise InputError(
+      f"model.name must be {', '.join(models)} or FILE.py:Name {where} {name}"
+    )
+  controller = config.controller
+  signal = controller.get("signal", signals[0])
+  # Of the step's signals this one is no scalar.
+  follows_stats = controller.name == "ssd_switch" and signal == "stats"
+  if is_reference(controller.name) or signal in signals or follows_stats:
+    return
+  raise InputError(
+    f"controller.signal must be {' or '.join(signals)} {where} {signal}"
+  )
 
 
 def length(examples: Examples) -> int:

@@ -14,6 +14,8 @@ from sparse_regimes.runs.workdir import (
   free_workdir,
   fresh_workdir,
   open_workdir,
+  store_constants,
+  stored_constants,
 )
 
 SMOKE = configs.load("smoke")
@@ -24,9 +26,29 @@ def folder(tmp_path):
   return epath.Path(tmp_path)
 
 
-def test_the_same_config_goes_on_and_another_is_refused(folder):
+def begun(folder):
+  """A run's folder with something to go on from."""
   with open_workdir(folder, SMOKE):
-    pass
+    (folder / "checkpoints" / "8").mkdir(parents=True)
+
+
+def test_one_that_was_refused_before_it_began_may_be_another(folder):
+  with open_workdir(folder, SMOKE):
+    store_constants(folder, {"vocabulary": "abc"}, 7)
+  other = configs.load("smoke", ["seed=7"])
+  check_workdir(folder, other)
+  with open_workdir(folder, other):
+    assert stored_constants(folder) is None
+    store_constants(folder, {"vocabulary": "abcd"}, 8)
+  assert json.loads((folder / "config.json").read_text())["seed"] == 7
+  (folder / "checkpoints" / "8").mkdir(parents=True)
+  assert stored_constants(folder) == {"vocabulary": "abcd", "digest": 8}
+  with pytest.raises(InputError, match="holds a run of another config"):
+    check_workdir(folder, SMOKE)
+
+
+def test_the_same_config_goes_on_and_another_is_refused(folder):
+  begun(folder)
   check_workdir(folder, configs.load("smoke"))
   other = configs.load("smoke", ["seed=7", "model.norm=bn"])
   with pytest.raises(InputError) as error:
@@ -40,8 +62,7 @@ def test_the_same_config_goes_on_and_another_is_refused(folder):
 
 
 def test_what_decides_nothing_may_change(folder):
-  with open_workdir(folder, SMOKE):
-    pass
+  begun(folder)
   changed = configs.load(
     "smoke",
     ["train.epochs=9", "checkpoint.every_steps=5", "train.on_nonfinite=skip"],

@@ -144,8 +144,9 @@ def test_what_cannot_be_gone_on_with_is_a_line(
     ("task.context=5000", "must have 5001 tokens for a task.context of 5000"),
     ("train.batch_size=500", "train.batch_size must be at most the 80 windows"),
     ("model.scope=global", "scope must be channel"),
-    ("model.name=wide_resnet", "model"),
-    ("model.name=residual_mlp", "ResidualMLP cannot take the task's inputs"),
+    ("model.name=wide_resnet", "model.name must be transformer or FILE.py:Na"),
+    ("model.name=actor_critic", "where task.name is language, got actor_crit"),
+    ("controller.signal=return", "controller.signal must be loss or accuracy"),
     ("data.num_validation=900", "at most the 0 windows of"),
   ],
 )

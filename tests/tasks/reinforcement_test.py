@@ -206,6 +206,9 @@ def test_a_run_its_sweep_and_its_page(trained_player):
   assert rows[1]["nonzero"] == pytest.approx(0.25)
   page = (trained_player / "report.html").read_text()
   assert "test return, dense" in page
+  # A loss that is the return with a minus, and a gap to other episodes.
+  for untold in ("test loss", "gap (train minus test", "Sparsity, flatness"):
+    assert untold not in page
 
 
 @pytest.mark.parametrize(
@@ -218,6 +221,7 @@ def test_a_run_its_sweep_and_its_page(trained_player):
     ("task.discount=1.5", "discount must be"),
     ("controller.signal=accuracy", "controller.signal must be return or loss"),
     ("model.network=conv", "network conv needs observations [h, w, c], got"),
+    ("model.name=transformer", "model.name must be actor_critic or FILE.py:"),
     ("model.network=rnn", "network must be one of mlp, conv"),
   ],
 )

@@ -17,7 +17,7 @@ from sparse_regimes.data import named
 from sparse_regimes.data.dataset import Dataset, Normalize
 from sparse_regimes.errors import in_range, one_of, section_of
 from sparse_regimes.references import is_reference, resolve
-from sparse_regimes.tasks.base import Examples, gather
+from sparse_regimes.tasks.base import Examples, check_names, gather
 from sparse_regimes.tasks.classification import splits
 from sparse_regimes.training.augment import augmented
 from sparse_regimes.training.classification import classification_loss
@@ -87,6 +87,11 @@ class Classification:
   @staticmethod
   def check(config: Any) -> dict[str, Any]:
     """See :meth:`sparse_regimes.tasks.Task.check`."""
+    check_names(
+      config,
+      models=["wide_resnet", "vision_transformer", "residual_mlp"],
+      signals=["accuracy", "loss"],
+    )
     _loss_fn(config.task.get("loss", "cross_entropy"))
     with section_of("augment"):
       augmented(_no_loss, num_classes=1, **config.augment)

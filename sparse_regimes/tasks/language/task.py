@@ -16,7 +16,7 @@ from sparse_regimes.analysis.budget_sweep import make_sweep_step, sweep
 from sparse_regimes.controllers import Controller
 from sparse_regimes.data import text as texts
 from sparse_regimes.errors import InputError, in_range, one_of, section_of
-from sparse_regimes.tasks.base import Examples, gather
+from sparse_regimes.tasks.base import Examples, check_names, gather
 from sparse_regimes.training.classification import classification_loss
 from sparse_regimes.training.eval_step import EvalStep, make_eval_step
 from sparse_regimes.training.step import TrainStep, make_step
@@ -130,6 +130,7 @@ class Language:
   def check(config: Any) -> dict[str, Any]:
     """See :meth:`sparse_regimes.tasks.Task.check`."""
     context = config.task.context
+    check_names(config, models=["transformer"], signals=["loss", "accuracy"])
     one_of("level", config.task.level, texts.LEVELS)
     in_range("context", context, 2, 2**20)
     for field, default in _UNUSED.items():

@@ -13,7 +13,7 @@ from jax import lax
 
 from sparse_regimes.controllers import Controller
 from sparse_regimes.errors import InputError, in_range
-from sparse_regimes.tasks.base import Examples
+from sparse_regimes.tasks.base import Examples, check_names
 from sparse_regimes.tasks.reinforcement import ppo
 from sparse_regimes.tasks.reinforcement.environment import Environment
 from sparse_regimes.training.eval_step import EvalStep
@@ -111,14 +111,7 @@ class Reinforcement:
         f"task.num_minibatches must divide the {played} steps of a rollout"
         f" (train.batch_size times task.num_steps), got {task.num_minibatches}"
       )
-    signal = config.controller.get("signal", "return")
-    # Of the step's signals this one is no scalar.
-    follows_stats = config.controller.name == "ssd_switch" and signal == "stats"
-    if signal not in ("return", "loss") and not follows_stats:
-      raise InputError(
-        "controller.signal must be return or loss where task.name is"
-        f" reinforcement, got {signal}"
-      )
+    check_names(config, models=["actor_critic"], signals=["return", "loss"])
     return {"num_actions": Environment(config.data.name).num_actions}
 
   @staticmethod
