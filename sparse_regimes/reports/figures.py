@@ -125,7 +125,9 @@ def curves(
       ax.set_ylim(0, 1.03)
     _shade_collapses(ax, records, trace)
   if told:
-    legend_above(figure, axes[told[0]], min(len(titles), 2))
+    # Of a return there is no test loss: another panel has every line.
+    fullest = max(told, key=lambda ax: len(wanted[titles[ax]]))
+    legend_above(figure, axes[fullest], min(len(titles), 2))
   for ax in axes[-2:]:
     over_epochs(ax)
   return figure
