@@ -2,13 +2,14 @@
 
 Usage:
   python experiments/chaos.py [--kills=20] [--seed=0] [--epochs=4]
-    [--config=FILE]
+    [--config=tests/tiny_text.py] [--write]
 
 One run is left alone. Others get ``kill -9`` at seeded moments and are started
 again each time until they end: while compiling, in the middle of an epoch,
 during a save, during an evaluation, while a log line is written. Each must end
 with the same parameters, optimizer, controller, metrics and summary, bit for
-bit. Exits with 1 if one does not. Writes ``results/chaos.json``.
+bit. Exits with 1 if one does not. With ``--write`` it writes
+``results/chaos.json``, or ``chaos-NAME.json`` for another config.
 """
 
 import argparse
@@ -169,7 +170,7 @@ def main() -> int:
     "--config", type=Path, default=ROOT / "configs" / "smoke.py"
   )
   parser.add_argument("--moments", default=",".join(MOMENTS))
-  parser.add_argument("--write", action="store_true", help="results/chaos.json")
+  parser.add_argument("--write", action="store_true", help="results/chaos*.json")
   args = parser.parse_args()
   rng = random.Random(args.seed)
   moments = args.moments.split(",")
@@ -224,8 +225,9 @@ def main() -> int:
   unequal = [row for row in rows if not all(row["same"].values())]
   print(f"{killed} kills in {len(rows)} runs, {len(unequal)} ended differently")
   if args.write:
+    is_smoke = args.config.stem == "smoke"
     write_results(
-      "chaos",
+      "chaos" if is_smoke else f"chaos-{args.config.stem}",
       rows,
       ("jax", "jaxlib", "flax", "orbax-checkpoint"),
       seed=args.seed,

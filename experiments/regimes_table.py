@@ -25,6 +25,7 @@ _MARK = re.compile(r"(<!-- (\w+) (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 # By task: what it is judged by, and the sign of better.
 TASKS = {
   "text": ("loss", -1),
+  "text_cpu": ("loss", -1),
   "image": ("accuracy", 1),
   "image_augmented": ("accuracy", 1),
 }
@@ -68,7 +69,7 @@ def over_budgets(run: Mapping[str, Any], score: str) -> float:
 
 
 def chosen(runs: Runs, task: str, kind: str) -> str:
-  """The best of a kind on the seeds that are used for nothing else."""
+  """The best of a kind on the seeds for that, or nothing if there is none."""
   score, sign = TASKS[task]
   arms = [arm for arm in runs if arm.startswith(kind) and arm != DENSE]
   return max(
@@ -76,6 +77,7 @@ def chosen(runs: Runs, task: str, kind: str) -> str:
     key=lambda arm: (
       sign * np.mean([last(runs[arm][seed], score) for seed in CONTROL_SEEDS])
     ),
+    default="",
   )
 
 
@@ -235,7 +237,11 @@ DRAWN = {
   "strategy2": ("Strategy 2 (ours)", "#7b52ab"),
   "random_matched": ("random, Strategy 1's budgets", "#1f77b4"),
 }
-TITLES = {"text": "language model", "image": "images, residual MLP"}
+TITLES = {
+  "text": "language model, bfloat16",
+  "text_cpu": "language model, float32",
+  "image": "images, residual MLP",
+}
 UNITS = {"loss": "nats a character (less is better)", "accuracy": "accuracy"}
 
 
@@ -246,7 +252,7 @@ def draw(path: Path) -> None:
   mpl.use("Agg")
   from matplotlib import pyplot as plt
 
-  figure, axes = plt.subplots(1, len(TITLES), figsize=(10.4, 4.3))
+  figure, axes = plt.subplots(1, len(TITLES), figsize=(13, 4.3))
   lines = {}
   for axis, task in zip(axes, TITLES, strict=True):
     score, _ = TASKS[task]
