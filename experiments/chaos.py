@@ -170,7 +170,9 @@ def main() -> int:
     "--config", type=Path, default=ROOT / "configs" / "smoke.py"
   )
   parser.add_argument("--moments", default=",".join(MOMENTS))
-  parser.add_argument("--write", action="store_true", help="results/chaos*.json")
+  parser.add_argument(
+    "--write", action="store_true", help="results/chaos*.json"
+  )
   args = parser.parse_args()
   rng = random.Random(args.seed)
   moments = args.moments.split(",")

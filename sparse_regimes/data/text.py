@@ -270,7 +270,7 @@ def _check_utf8(path: Path) -> None:
         place = done - held + error.start
         raise ValueError(
           f"{path} is not UTF-8: byte {error.object[error.start]:#04x} at"
-          f" offset {place:,}"
+          f" offset {place:,}; save it as UTF-8"
         ) from None
       done += len(piece)
       if not piece:

@@ -194,3 +194,15 @@ def test_labels_of_a_search_do_not_overprint():
       assert {label.get_rotation() for label in ax.get_xticklabels()} == {30}
     else:
       assert_apart(figure, ax.xaxis)
+
+
+def test_differences_of_nothing_look_like_it():
+  rows = [
+    {"keep_ratio": ratio, "loss": 1.8527 + tiny, "nonzero": ratio}
+    for ratio, tiny in ((1.0, 0.0), (0.5, 0.0001), (0.2, -0.0001))
+  ]
+  ax, *_ = sweep_figures.budget_sweep({"run": rows}, ["Loss (nats)"]).axes
+  low, high = ax.get_ylim()
+  assert high - low > 0.08
+  ax.figure.canvas.draw()
+  assert ax.yaxis.get_offset_text().get_text() == ""

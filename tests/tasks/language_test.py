@@ -142,12 +142,12 @@ def test_what_cannot_be_gone_on_with_is_a_line(
     ("task.level=word", "level must be one of character, byte"),
     ("task.context=0", "context must be"),
     ("task.context=5000", "must have 5001 tokens for a task.context of 5000"),
-    ("train.batch_size=500", "train.batch_size must be at most the 80 windows"),
+    ("train.batch_size=500", "train.batch_size must be at most the 80 trainin"),
     ("model.scope=global", "scope must be channel"),
     ("model.name=wide_resnet", "model.name must be transformer or FILE.py:Na"),
     ("model.name=actor_critic", "where task.name is language, got actor_crit"),
     ("controller.signal=return", "controller.signal must be loss or accuracy"),
-    ("data.num_validation=900", "at most the 0 windows of"),
+    ("data.num_validation=900", "data.num_validation must leave training wind"),
   ],
 )
 def test_mistakes_are_a_line(tmp_path, capsys, field, message):

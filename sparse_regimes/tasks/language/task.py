@@ -156,17 +156,24 @@ class Language:
       if len(tokens) < wanted:
         raise InputError(
           f"data.name {name}: its {part} text must have {wanted} tokens for a"
-          f" task.context of {context}, got {len(tokens)}"
+          f" task.context of {context}, got {len(tokens)}; give more text or a"
+          " smaller task.context"
         )
     if self.text.num_tokens < 2:
       raise InputError(
         f"data.name {name}: it must have two different characters at least"
       )
-    if self.num_train < config.train.batch_size:
+    held_out = config.data.num_validation
+    if held_out and self.num_train < 1:
       raise InputError(
-        f"train.batch_size must be at most the {self.num_train} windows of"
-        f" {name} (data.num_validation are held out), got"
-        f" {config.train.batch_size}"
+        f"data.num_validation must leave training windows of {name}, which has"
+        f" {len(self.text.train) // context}, got {held_out}"
+      )
+    if self.num_train < config.train.batch_size:
+      rest = f" beside {held_out} held out" if held_out else ""
+      raise InputError(
+        f"train.batch_size must be at most the {self.num_train} training"
+        f" windows of {name}{rest}, got {config.train.batch_size}"
       )
 
   def inputs_of(self, batch: Any) -> jax.Array:
