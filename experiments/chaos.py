@@ -148,8 +148,10 @@ def seconds_to_resume(run: Run) -> float:
   seconds = time.monotonic() - run.started
   run.process.kill()
   run.process.wait()
-  (compiled,) = re.findall(r"\ncompiled .* in (\d+) s", run.log.read_text())
-  return seconds - int(compiled)
+  ((minutes, rest),) = re.findall(
+    r"\ncompiled .* in (?:(\d+) min )?(\d+) s", run.log.read_text()
+  )
+  return seconds - 60 * int(minutes or 0) - int(rest)
 
 
 def without_times(values: dict[str, Any]) -> dict[str, Any]:
