@@ -178,6 +178,7 @@ def test_a_folder_of_another_run_is_refused(tmp_path, capsys):
   folder.mkdir(parents=True)
   config = configs.load("smoke", ["model.norm=bn"]).to_dict()
   (folder / "config.json").write_text(json.dumps(config))
+  (folder / "checkpoints" / "8").mkdir(parents=True)
   arguments = ["--configs=smoke", "--seeds=1", f"--out={tmp_path}"]
   assert exit_code(lambda: compare.compare(arguments)) == 2
   assert "model.norm (was 'bn', now 'rms')" in capsys.readouterr().err

@@ -71,7 +71,7 @@ def check_workdir(path: epath.Path, config: ConfigDict) -> None:
     )
   try:
     if (path / CONFIG_FILE).exists():
-      check_same(path, config)
+      _check_begun(path, config)
       with _locked(path):
         return
     for name in _RUN_FILES:
@@ -103,9 +103,9 @@ def has_begun(path: epath.Path) -> bool:
 
   One that was refused before its first step has not, and may be another one.
   """
-  metrics = path / "metrics.jsonl"
-  return has_checkpoints(path) or (
-    metrics.exists() and metrics.stat().length > 0
+  written = (path / name for name in ("metrics.jsonl", "summary.json"))
+  return has_checkpoints(path) or any(
+    file.exists() and file.stat().length > 0 for file in written
   )
 
 
@@ -132,7 +132,7 @@ def open_workdir(path: epath.Path, config: ConfigDict) -> Iterator[None]:
     ) from error
   with _locked(path):
     if (path / CONFIG_FILE).exists():
-      check_same(path, config)
+      _check_begun(path, config)
     text = json.dumps(config.to_dict(), indent=2) + "\n"
     try:
       write(path / CONFIG_FILE, text)
@@ -142,15 +142,23 @@ def open_workdir(path: epath.Path, config: ConfigDict) -> Iterator[None]:
     yield
 
 
+def _check_begun(path: epath.Path, config: ConfigDict) -> None:
+  """The same where the run has begun; else its config must be one at least.
+
+  It could be the ``config.json`` of another program.
+  """
+  if has_begun(path):
+    check_same(path, config)
+  else:
+    given_config(path)
+
+
 def check_same(path: epath.Path, config: ConfigDict) -> None:
   """Raises an ``InputError`` if a run here began with another config.
 
   It goes on with the one it began with, or a longer one.
   """
-  # Also of one that has not begun: the file may be of another program.
   before = given_config(path)
-  if not has_begun(path):
-    return
   free: tuple[str, ...] = FREE
   if config.train.epochs > before.train.epochs:
     free += ("train.epochs",)
