@@ -236,6 +236,7 @@ DRAWN = {
   "strategy1_averaged": ("Strategy 1, averaged", "#c1272d"),
   "strategy2": ("Strategy 2 (ours)", "#7b52ab"),
   "random_matched": ("random, Strategy 1's budgets", "#1f77b4"),
+  "random": ("random, 0.1 to 1", "#8c564b"),
 }
 TITLES = {
   "text": "language model, bfloat16",

@@ -143,3 +143,58 @@ def test_the_price_of_random_budgets_on_cartpole():
     ]
   )
   assert f"({d.mean:+.0f} [{d.low:+.0f}, {d.high:+.0f}])" in WORDS
+
+
+CPU = tables.arms_of("text_cpu")
+
+
+def gain(arms, runs):
+  """Of each seed over budgets, beside the dense arm of the same group."""
+  return {
+    seed: tables.over_budgets(run, "loss")
+    - tables.over_budgets(arms["dense"][seed], "loss")
+    for seed, run in runs.items()
+  }
+
+
+def told_of(pairs, digits):
+  d = estimate(pairs)
+  return f"{d.mean:+.{digits}f} [{d.low:+.{digits}f}, {d.high:+.{digits}f}]"
+
+
+def when_all_is_kept(arm):
+  return [
+    tables.last(run, "loss") - tables.last(CPU["dense"][seed], "loss")
+    for seed, run in CPU[arm].items()
+  ]
+
+
+def test_random_budgets_on_text():
+  assert {len(runs) for runs in CPU.values()} == {5}
+  ours = gain(CPU, CPU["random, matched"])
+  controller = gain(TEXT, TEXT["Strategy 1, averaged"])
+  pairs = [ours[seed] - controller[seed] for seed in ours]
+  assert f"({told_of(pairs, 3)} between the two gains)" in WORDS
+  matched = told_of(when_all_is_kept("random, matched"), 4)
+  assert f"cannot be told from the dense arm ({matched})" in WORDS
+  spread = when_all_is_kept("random")
+  told = f"dense arm when all is kept: {told_of(spread, 4)} nats"
+  assert told in WORDS
+  dropout = TEXT["dense, dropout 0.1"]
+  gained = [
+    tables.last(dropout[s], "loss") - tables.last(DENSE[s], "loss")
+    for s in DENSE
+  ]
+  share = 100 * np.mean(spread) / np.mean(gained)
+  assert f"That is about {share:.0f} % of dropout's gain" in WORDS
+  readme = " ".join((ROOT / "README.md").read_text().split())
+  assert f"{told_of(spread, 4)} nats" in readme
+
+
+def test_calibrated_thresholds_on_text():
+  calibrated = gain(CPU, tables.read("text_cpu")["dense_calibrated"])
+  worse = told_of([*calibrated.values()], 3)
+  assert f"are worse than top-k of the same network, by {worse}" in WORDS
+  strategy = gain(TEXT, TEXT["Strategy 1, averaged"])
+  ahead = told_of([strategy[s] - calibrated[s] for s in strategy], 3)
+  assert f"Strategy 1 is ahead of them by {ahead}" in WORDS
