@@ -155,11 +155,14 @@ def seconds_to_resume(run: Run) -> float:
 
 
 def without_times(values: dict[str, Any]) -> dict[str, Any]:
-  """What a clock decides, and nothing else, may differ."""
+  """What a clock decides, and nothing else, may differ.
+
+  And the commit: the checkout may change while this kills.
+  """
   return {
     name: value
     for name, value in values.items()
-    if name != "seconds" and not name.endswith("_per_second")
+    if name not in ("seconds", "commit") and not name.endswith("_per_second")
   }
 
 

@@ -25,6 +25,16 @@ def test_kills():
   assert f"{chaos['seconds_to_resume']:.1f} s | 20 s" in PAGE
 
 
+def test_kills_of_other_tasks():
+  for name in ("tiny_text", "tiny_play"):
+    chaos = content(f"chaos-{name}")
+    kills = [kill for row in chaos["rows"] for kill in row["kills"]]
+    assert len(kills) == chaos["kills"] == 5
+    assert all(all(row["same"].values()) for row in chaos["rows"])
+    assert f"`chaos-{name}.json`" in PAGE
+  assert "after 5 of 5 kills each, equal bit for bit" in PAGE
+
+
 def test_saves():
   (row,) = content("bench_checkpoint-cpu")["rows"]
   assert f"{row['network']}, batch {row['batch_size']}" in PAGE
