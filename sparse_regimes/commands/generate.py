@@ -10,16 +10,10 @@ from etils import epath
 from sparse_regimes.data.text import decode, encode
 from sparse_regimes.errors import InputError, in_range
 from sparse_regimes.masks.sites import check_sites
-from sparse_regimes.runs.journal import Journal
 from sparse_regimes.runs.past_run import load_config, load_run
+from sparse_regimes.runs.summary import active_fraction
 from sparse_regimes.tasks import Language
 from sparse_regimes.tasks.language.generate import generate
-
-
-def _active(journal: Journal) -> float:
-  """The share of activations that are not zero without a mask, or 1."""
-  sites = journal.details[-1].get("test_dense_sites") if journal.details else ()
-  return float(np.mean(sites)) if sites else 1.0
 
 
 def generate_text(
@@ -85,7 +79,7 @@ def generate_text(
       )
   except ValueError as error:
     raise InputError(f"--prompt: {error}") from error
-  active = _active(run.journal)
+  active = active_fraction(run.journal) or 1.0
   if active < 0.9 and sum(np.min(r) > active for r in keep_ratios) > 1:
     log(
       f"{active:.1%} of its activations are not zero without a mask: keep"

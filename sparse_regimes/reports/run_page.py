@@ -170,7 +170,7 @@ def _result(
     ),
     *_losses(last, metric),
     *_other_evaluations(last, metric),
-    *([] if metric == "return" else _gap(last, metric, of_training)),
+    *_gap(last, metric, of_training),
     (
       "training pace",
       "unknown" if pace is None else f"{pace:.0f} {unit}/s",
@@ -214,6 +214,8 @@ def _gap(
   last: Mapping[str, Any], metric: str, of_training: float | None
 ) -> list[tuple[str, str]]:
   """What training examples have more; other episodes are none of training."""
+  if metric == "return":
+    return []
   gap = difference(of_training, last[f"test_dense_{metric}"])
   return [
     (f"training {metric}, dense", share(of_training)),

@@ -229,7 +229,7 @@ def summarize(
       for name in last
       if name not in record_names(metric)
     },
-    "active_fraction_dense": _mean(sites["dense"]),
+    "active_fraction_dense": active_fraction(journal),
     # Upper bounds of what a sparse kernel could save.
     "skippable_share_sparse": skippable["sparse"],
     "skippable_share_dense": skippable["dense"],
@@ -246,7 +246,10 @@ def summarize(
   }
 
 
-def _mean(shares: Sequence[float] | None) -> float | None:
+def active_fraction(journal: Journal) -> float | None:
+  """The share of activations that are not zero without a mask, if known."""
+  details = journal.details[-1] if journal.details else {}
+  shares = details.get("test_dense_sites")
   return sum(shares) / len(shares) if shares else None
 
 

@@ -143,7 +143,7 @@ def open_workdir(path: epath.Path, config: ConfigDict) -> Iterator[None]:
 
 
 def _check_begun(path: epath.Path, config: ConfigDict) -> None:
-  """The same where the run has begun; else its config must be one at least.
+  """As ``check_same`` where it has begun; else its config must be one at least.
 
   It could be the ``config.json`` of another program.
   """
