@@ -20,7 +20,7 @@ RESULTS_PAGE = (ROOT / "docs" / "results.md").read_text()
 
 BLOCKS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 COMMANDS = [
-  shlex.split(line)[1:]
+  shlex.split(line, comments=True)[1:]
   for line in README.splitlines()
   if line.startswith("sparse-regimes ")
 ]
@@ -64,13 +64,23 @@ class MyNetwork(nn.Module):
 # Of every run: the tests promote strictly and have eight devices.
 SMALL = (
   *("--config.train.epochs=1", "--config.train.num_devices=1"),
-  *("--config.train.batch_size=8", "--config.eval.num_train=16"),
+  "--config.train.batch_size=8",
 )
-SMALL_IMAGES = ("--config.data.num_train=16", "--config.data.num_test=16")
-SMALL_TEXT = (
-  *("--config.data.num_train=16", "--config.task.context=8"),
-  *("--config.model.width=16", "--config.model.depth=1"),
-)
+SMALL_BY_CONFIG = {
+  "quickstart": (
+    *("--config.data.num_train=16", "--config.data.num_test=16"),
+    "--config.eval.num_train=16",
+  ),
+  "lm_quickstart": (
+    *("--config.data.num_train=16", "--config.eval.num_train=16"),
+    *("--config.task.context=8", "--config.model.width=16"),
+    "--config.model.depth=1",
+  ),
+  "ppo_cartpole_strategy1": (
+    *("--config.task.iterations=2", "--config.task.num_steps=16"),
+    "--config.task.episodes=8",
+  ),
+}
 
 
 @pytest.mark.run
@@ -89,14 +99,14 @@ def test_the_commands_of_the_recipes_run(tmp_path, monkeypatch, capsys):
   text = "To be, or not to be, that is the question.\n" * 20
   (tmp_path / "my_texts" / "a.txt").write_text(text)
   (tmp_path / "my_file.py").write_text(NETWORK)
-  assert [command[0] for command in COMMANDS].count("train") == 4
+  assert [command[0] for command in COMMANDS].count("train") == 6
   for number, command in enumerate(COMMANDS):
     if command[0] == "doctor":
       continue
     small: tuple = ()
     if command[0] == "train":
-      is_text = "lm_quickstart" in " ".join(command)
-      small = SMALL + (SMALL_TEXT if is_text else SMALL_IMAGES)
+      (config,) = re.findall(r"--config=(\w+)", " ".join(command))
+      small = SMALL + SMALL_BY_CONFIG[config]
       if not any(word.startswith("--workdir") for word in command):
         small += (f"--workdir=runs/{number}",)
     with jax.numpy_dtype_promotion("standard"):

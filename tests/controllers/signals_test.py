@@ -281,15 +281,38 @@ def test_it_says_whose_signal_is_missing():
       one.update(one.init(), loss=1.0)
 
 
+OWN = """
+from sparse_regimes import controllers
+
+
+def mine():
+  return controllers.strategy1(signal="nll")
+"""
+
+
 @pytest.mark.run
-def test_a_signal_that_never_comes_is_a_line(tmp_path, capsys):
+@pytest.mark.parametrize(
+  ("override", "told"),
+  [
+    (
+      "controller.signal=nll",
+      "controller.signal must be accuracy or loss where task.name is "
+      "classification, got nll",
+    ),
+    # What a controller of a file hears is known when the step is traced.
+    ("controller.name={own}:mine", "'nll' did not come, these did: accuracy"),
+  ],
+)
+def test_a_signal_that_never_comes_is_a_line(override, told, tmp_path, capsys):
+  (own := tmp_path / "own.py").write_text(OWN)
   with jax.numpy_dtype_promotion("standard"):
     code = main(
       [
         *(f"--config={TINY_RUN}", f"--workdir={tmp_path / 'run'}"),
-        *("--config.controller.signal=nll", "--config.train.num_devices=1"),
+        f"--config.{override.format(own=own)}",
+        "--config.train.num_devices=1",
       ]
     )
   assert code == 2
   (line,) = capsys.readouterr().err.splitlines()
-  assert "signal 'nll' did not come, these did: accuracy, loss" in line
+  assert told in line
