@@ -72,6 +72,8 @@ def chosen(runs: Runs, task: str, kind: str) -> str:
   """The best of a kind on the seeds for that, or nothing if there is none."""
   score, sign = TASKS[task]
   arms = [arm for arm in runs if arm.startswith(kind) and arm != DENSE]
+  if len(arms) == 1:
+    return arms[0]
   return max(
     arms,
     key=lambda arm: (

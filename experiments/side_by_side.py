@@ -2,18 +2,19 @@ r"""Trains many arms and seeds of a study side by side in one program.
 
 Usage:
   python experiments/side_by_side.py --out=FOLDER [--dropout=0.2] \
-    [--budgets_of=ARMS.json] [--config=configs/study_text.py] \
+    [--one_by_one=ARMS.json] [--config=configs/study_text.py] \
     [--config.section.field=value ...]
 
 For small networks, one of which leaves a GPU idle: states are stacked and the
 config's own step is vmapped over them. All controllers listen in every network,
 and a number in its state says whose budget is in force, so that one program
 serves all arms. Writes ``arms.json`` to the folder, and with ``--dropout`` a
-file of that rate alone (a rate is another program). With ``--budgets_of`` it
-trains the dense arm and the random ones, whose budgets it reads from an earlier
-``arms.json``, one after another, and goes on where it was stopped: what a CPU
-core can do. By arm and seed: the scores after each
-epoch, the budgets, and the test score at ``RATIOS`` after the last.
+file of that rate alone (a rate is another program). With ``--one_by_one``, what
+a CPU core can do, it trains networks one after another and goes on where it was
+stopped: with a dropout rate that arm, else the dense one, the averaged Strategy
+1, and the random ones, whose budgets it reads from an earlier ``arms.json``. By
+arm and seed: the scores after each epoch, the budgets, and the test score at
+``RATIOS`` after the last.
 """
 
 import argparse
@@ -49,6 +50,8 @@ CONSTANTS = (0.1, 0.25, 0.5)
 CONTROL_SEEDS = (100, 101, 102)
 SEEDS = (0, 1, 2, 3, 4)
 _QUANTILES = 21
+# Whose budgets the matched random arm has.
+MODEL = "strategy1_averaged"
 SPREAD = np.geomspace(0.1, 1, _QUANTILES).tolist()
 # By task: what it is judged by, and what the controllers follow.
 SCORES = {"classification": "accuracy", "language": "loss"}
@@ -340,26 +343,22 @@ def arms(study: Study, known: Callable[[list[dict]], None]) -> None:
   known(study.run(drawn(study, random_matched=matched, random=SPREAD))[1])
 
 
-def random_arms(
+def one_by_one(
   study: Study,
+  networks: Sequence[Network],
   known: Callable[[list[dict]], None],
-  matched: Sequence[float],
   done: Sequence[dict],
 ) -> None:
-  """The dense arm and the random ones, one network after another.
+  """One network after another, a seed's arms together.
 
   On a CPU core a network alone takes a quarter less than among others.
 
   Args:
     study: compiled.
+    networks: to be trained.
     known: told of each.
-    matched: budgets from an earlier record.
     done: records of those that are not trained again.
   """
-  dense = (1.0,) * _QUANTILES
-  networks = drawn(
-    study, **{"constant_1.0": dense}, random_matched=matched, random=SPREAD
-  )
   before = {(record["arm"], record["seed"]) for record in done}
   for network in sorted(networks, key=lambda each: each.seed):
     if (network.arm, network.seed) in before:
@@ -370,11 +369,23 @@ def random_arms(
     known(records)
 
 
+def few_arms(study: Study, matched: Sequence[float]) -> list[Network]:
+  """The dense arm, the averaged Strategy 1 and the random ones."""
+  number = [*study.rules].index(MODEL)
+  dense = (1.0,) * _QUANTILES
+  return [
+    *(Network(MODEL, seed, number) for seed in SEEDS),
+    *drawn(
+      study, **{"constant_1.0": dense}, random_matched=matched, random=SPREAD
+    ),
+  ]
+
+
 def matched_budgets(records: Sequence[dict]) -> list[float]:
   """The quantiles of the budgets that the averaged Strategy 1 went through."""
-  model = [r for r in records if r["arm"] == "strategy1_averaged"]
+  model = [r for r in records if r["arm"] == MODEL]
   if not model:
-    raise InputError("--budgets_of: no run of the arm strategy1_averaged in it")
+    raise InputError(f"--one_by_one: no run of the arm {MODEL} in it")
   return np.mean([r["budget_quantiles"] for r in model], axis=0).tolist()
 
 
@@ -405,7 +416,7 @@ def main() -> None:
   parser.add_argument("--config", default="configs/study_text.py")
   parser.add_argument("--out", type=Path, required=True)
   parser.add_argument("--dropout", type=float, default=0.0)
-  parser.add_argument("--budgets_of", type=Path)
+  parser.add_argument("--one_by_one", type=Path)
   args, rest = parser.parse_known_args()
   overrides = [each.removeprefix("--config.") for each in rest]
   if args.dropout:
@@ -413,9 +424,8 @@ def main() -> None:
   name = f"dropout_{args.dropout}" if args.dropout else "arms"
   matched: list[float] = []
   try:
-    if args.budgets_of:
-      name = "random"
-      content = read_object(epath.Path(args.budgets_of), most=2**26)
+    if args.one_by_one:
+      content = read_object(epath.Path(args.one_by_one), most=2**26)
       matched = matched_budgets(content["runs"])
     study = study_of(args.config, overrides)
   except (InputError, ValueError) as error:
@@ -441,12 +451,14 @@ def main() -> None:
     text = text.replace('{"arm"', '\n{"arm"')
     path.write_text(text + "\n")
 
-  if args.dropout:
-    draw = len(study.rules)
-    networks = [Network(name, s, draw) for s in (*CONTROL_SEEDS, *SEEDS)]
-    known(study.run(networks)[1])
-  elif matched:
-    random_arms(study, known, matched, records)
+  draw = len(study.rules)
+  dropped = [Network(name, s, draw) for s in (*CONTROL_SEEDS, *SEEDS)]
+  if matched:
+    lone = [each for each in dropped if each.seed in SEEDS]
+    networks = lone if args.dropout else few_arms(study, matched)
+    one_by_one(study, networks, known, records)
+  elif args.dropout:
+    known(study.run(dropped)[1])
   else:
     arms(study, known)
 
