@@ -279,7 +279,10 @@ def test_of_a_loss_less_is_better(tmp_path):
 
 @pytest.mark.parametrize(
   ("config", "score", "pace"),
-  [(TINY_TEXT, "loss", "tokens/s"), (TINY_PLAY, "return", "steps/s")],
+  [
+    (TINY_TEXT, "loss", "tokens/s"),
+    (TINY_PLAY, "return", "environment steps/s"),
+  ],
 )
 @pytest.mark.run
 def test_other_tasks_are_compared_by_their_own_score(

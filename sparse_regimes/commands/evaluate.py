@@ -20,7 +20,7 @@ from sparse_regimes.runs.mesh import make_mesh
 from sparse_regimes.runs.pace import format_seconds
 from sparse_regimes.runs.past_run import PastRun, load_config, load_run
 from sparse_regimes.runs.tables import told_of, write_sweep
-from sparse_regimes.tasks import Task, length
+from sparse_regimes.tasks import Task, length, rate_of
 from sparse_regimes.training.averaging import averaged
 
 # Seconds from which a person wants to know how many are left.
@@ -211,7 +211,7 @@ def _sweep_run(
     "data": config.data.name,
     "parameters": config.eval.parameters,
     "num_examples": num_examples,
-    "num_scored": _num_scored(task, num_examples),
+    "num_scored": _num_scored(task, config, num_examples),
     "chance": _chance(task),
     "sites": [*site_multiply_adds],
     "rows": rows,
@@ -220,10 +220,10 @@ def _sweep_run(
   return content
 
 
-def _num_scored(task: Task, num_examples: int) -> int:
+def _num_scored(task: Task, config: ConfigDict, num_examples: int) -> int:
   """What an accuracy is counted on: of a text, its tokens."""
   counted = task.metric == "accuracy"
-  _, each = getattr(task, "rate", (task.unit, 1))
+  _, each = rate_of(task, config)
   return num_examples * each if counted else num_examples
 
 

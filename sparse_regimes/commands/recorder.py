@@ -25,7 +25,7 @@ from sparse_regimes.runs.opened import OpenRun
 from sparse_regimes.runs.pace import Pace
 from sparse_regimes.runs.trace import Trace
 from sparse_regimes.runs.writers import MetricWriter, Progress, write_records
-from sparse_regimes.tasks import length
+from sparse_regimes.tasks import length, rate_of
 from sparse_regimes.training.optimizer import learning_rate_of
 from sparse_regimes.training.state import TrainState
 
@@ -44,7 +44,7 @@ class Recorder:
     self._run = run
     self._drawn = time.monotonic()
     # In which people count; images, by default.
-    self._pace_in = getattr(run.task, "rate", (run.task.unit, 1))
+    self._pace_in = rate_of(run.task, run.config)
     self.pace = Pace(
       batch_size=run.config.train.batch_size,
       unit=self._pace_in[0],
@@ -160,7 +160,7 @@ class Recorder:
 
 def finish(run: OpenRun, *, diverged: bool = False) -> dict[str, Any]:
   """Writes what a run came to; returns its summary."""
-  pace_in = getattr(run.task, "rate", (run.task.unit, 1))
+  pace_in = rate_of(run.task, run.config)
   result = summary.summarize(run.config, run.journal, run.arithmetic, pace_in)
   result["diverged"] = diverged
   if processes.is_first():

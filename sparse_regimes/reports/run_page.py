@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from etils import epath
+from ml_collections import ConfigDict
 
 from sparse_regimes.errors import InputError
 from sparse_regimes.files import read_object, write
@@ -32,7 +33,11 @@ from sparse_regimes.runs.journal import (
   read_records,
 )
 from sparse_regimes.runs.makers import task_class
-from sparse_regimes.runs.pace import format_seconds, typical_pace
+from sparse_regimes.runs.pace import (
+  format_rate,
+  format_seconds,
+  typical_pace,
+)
 from sparse_regimes.runs.summary import (
   ENVIRONMENT_FILE,
   SUMMARY_FILE,
@@ -41,6 +46,7 @@ from sparse_regimes.runs.summary import (
 from sparse_regimes.runs.trace import Trace, read_trace
 from sparse_regimes.runs.workdir import CONFIG_FILE, given_config
 from sparse_regimes.runs.writers import METRICS_FILE
+from sparse_regimes.tasks import rate_of
 
 REPORT_FILE = "report.html"
 # A random control has a cycle every other step.
@@ -66,7 +72,8 @@ def write_report(
   """
   if not (workdir / CONFIG_FILE).exists():
     raise InputError(f"--workdir must hold a run, got {workdir}")
-  config = flatten(given_config(workdir))
+  given = given_config(workdir)
+  config = flatten(given)
   records = read_records(workdir / METRICS_FILE)
   diverged = ""
   metric = metric_of(records[0]) if records else ""
@@ -84,7 +91,7 @@ def write_report(
   records = records[: len(trace.epochs)]
   sections: dict[str, list[Block]] = {
     "Result": _result(
-      config,
+      given,
       records,
       trace,
       seconds or _seconds(workdir, records[-1]["step"]),
@@ -139,7 +146,7 @@ def write_report(
 
 
 def _result(
-  config: dict[str, Any],
+  config: ConfigDict,
   records: Sequence[Record],
   trace: Trace,
   seconds: float | None,
@@ -149,10 +156,10 @@ def _result(
   metric = metric_of(last)
   best = best_of(records, trace.chosen_by) or last
   pace = typical_pace(records)
-  unit = _unit(config["task.name"])
-  images = last["step"] / last["epoch"] * config["train.batch_size"]
+  unit, pace_in = _units(config)
+  examples = last["step"] / last["epoch"] * config.train.batch_size
   in_steps = sum(
-    images / max(r["images_per_second"], 1e-3)
+    examples / max(r["images_per_second"], 1e-3)
     for r in records
     if r["images_per_second"]
   )
@@ -173,13 +180,13 @@ def _result(
     *_gap(last, metric, of_training),
     (
       "training pace",
-      "unknown" if pace is None else f"{pace:.0f} {unit}/s",
+      "unknown" if pace is None else format_rate(pace, *pace_in),
     ),
     ("time spent in training steps", format_seconds(in_steps)),
     *([("total time", format_seconds(seconds))] if seconds else []),
     (
       "multiply-adds of a forward pass",
-      f"{trace.multiply_adds:,} for one of the {unit}",
+      f"{trace.multiply_adds:,} for one input",
     ),
     *(
       (
@@ -223,13 +230,14 @@ def _gap(
   ]
 
 
-def _unit(task: str) -> str:
-  """What the examples of a task are called."""
+def _units(config: ConfigDict) -> tuple[str, tuple[str, int]]:
+  """What a task's examples are called, and in what their pace is told."""
   try:
-    return task_class(task).unit
+    task = task_class(config.task.name)
   except InputError:
     # A class of one's own, whose file has gone.
-    return "examples"
+    return "examples", ("examples", 1)
+  return task.unit, rate_of(task, config)
 
 
 def _can_be_measured(task: str) -> bool:
@@ -240,12 +248,12 @@ def _can_be_measured(task: str) -> bool:
     return False
 
 
-def _chosen_by(config: Mapping[str, Any], trace: Trace, unit: str) -> str:
+def _chosen_by(config: ConfigDict, trace: Trace, unit: str) -> str:
   """A remark on what chose the best epoch."""
   by = "loss of the " if trace.chosen_by.endswith("_loss") else ""
   if trace.chosen_by.startswith("validation_"):
     return f", chosen by the {by}{unit} that are held out for that"
-  by_test = config["data.evaluate_on"] == "test"
+  by_test = config.data.evaluate_on == "test"
   return f", chosen by the {by}test {unit} themselves" if by_test else ""
 
 

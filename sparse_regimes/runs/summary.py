@@ -188,7 +188,9 @@ def summarize(
   unit, each = pace_in
   paces = {"images_per_second": pace}
   if each != 1:
-    paces[f"{unit}_per_second"] = None if pace is None else pace * each
+    paces[f"{unit.replace(' ', '_')}_per_second"] = (
+      None if pace is None else pace * each
+    )
   metric = journal.metric
   unknown: Record = dict.fromkeys(record_names(metric))
   last = journal.records[-1] if journal.records else unknown | {"epoch": 0}
@@ -300,7 +302,7 @@ def describe_summary(summary: dict[str, Any], workdir: epath.Path) -> str:
   )
   *_, told = (name for name in summary if name.endswith("_per_second"))
   pace = summary[told]
-  unit = told.removesuffix("_per_second")
+  unit = told.removesuffix("_per_second").replace("_", " ")
   pace = "" if pace is None else f", {format_rate(pace, unit)}"
   best_loss = summary.get("best_test_dense_loss")
   loss = ""

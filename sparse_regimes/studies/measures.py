@@ -33,7 +33,9 @@ def measures_of(score: Score) -> dict[str, Measure]:
     "lowest ratio": lambda s: s["lowest_keep_ratio"],
     "zeros read, dense": lambda s: s["skippable_share_dense"],
     "zeros read, at budget": lambda s: s["skippable_share_sparse"],
-    f"{score.unit}/s": lambda s: s[f"{score.unit}_per_second"],
+    f"{score.unit.replace('_', ' ')}/s": lambda s: s[
+      f"{score.unit}_per_second"
+    ],
     "minutes": lambda s: s["seconds"] / 60,
   }
 

@@ -14,7 +14,8 @@ class Score(NamedTuple):
   Attributes:
     name: ``accuracy``, ``loss`` (less is better), ``return``, or the metric of
       somebody's task.
-    unit: what the pace is told in: ``images``, ``tokens``, ``steps``.
+    unit: what the pace is told in, as a summary has it: ``images``,
+      ``tokens``, ``environment_steps``.
   """
 
   name: str = "accuracy"

@@ -1,6 +1,6 @@
 """What a run can learn. A new task is a folder here and a line below."""
 
-from sparse_regimes.tasks.base import Task, gather, length
+from sparse_regimes.tasks.base import Task, gather, length, rate_of
 from sparse_regimes.tasks.classification import Classification
 from sparse_regimes.tasks.language import Language
 from sparse_regimes.tasks.reinforcement import Reinforcement
@@ -19,4 +19,5 @@ __all__ = [
   "Task",
   "gather",
   "length",
+  "rate_of",
 ]

@@ -28,9 +28,9 @@ class Task(Protocol):
   Three more methods are taken where a task has them: ``sweep``, for rows that
   say more than the evaluation does, ``measure``, for ``--mode=measure``, and
   ``inputs_of(batch)``, what the network takes of an evaluation's batch, for
-  ``calibrate``; :class:`sparse_regimes.tasks.Classification` has them. And an
-  attribute ``rate``, in what a pace is told to people and how many of it an
-  example has: ``("tokens", 64)``; and a static method
+  ``calibrate``; :class:`sparse_regimes.tasks.Classification` has them. And two
+  static methods: ``rate(config)``, in what a pace is told to people and how
+  many of it an example has: ``("tokens", 64)``; and
   ``updates_per_step(config)``, where its step calls the optimizer several
   times.
 
@@ -98,6 +98,22 @@ class Task(Protocol):
     The sums have ``count``, and ``loss``, ``metric`` by its name and
     ``nonzero``, an array or a dict by site, each times the count.
     """
+
+
+def rate_of(task: Task | type[Task], config: Any) -> tuple[str, int]:
+  """In what a pace is told to people, and how many of it an example has.
+
+  Args:
+    task: or its class.
+    config: complete.
+
+  Example:
+    >>> from types import SimpleNamespace
+    >>> rate_of(SimpleNamespace(unit="images"), None)
+    ('images', 1)
+  """
+  rate = getattr(task, "rate", None)
+  return (task.unit, 1) if rate is None else rate(config)
 
 
 def gather(examples: Examples, index: jax.Array) -> dict[str, jax.Array]:

@@ -195,7 +195,7 @@ def test_a_run_its_sweep_and_its_page(trained_player):
   assert all(record["test_dense_return"] > 5 for record in records)
   assert records[-1]["keep_ratio"] < 1
   summary = json.loads((trained_player / "summary.json").read_text())
-  assert summary["steps_per_second"] == pytest.approx(
+  assert summary["environment_steps_per_second"] == pytest.approx(
     16 * summary["images_per_second"]
   )
   with jax.numpy_dtype_promotion("standard"):

@@ -72,7 +72,6 @@ class Language:
   ):
     del log
     self._context = context
-    self.rate = ("tokens", context)
     text = texts.load(
       config.data.name,
       config.data.dir,
@@ -125,6 +124,11 @@ class Language:
       "vocabulary": self.text.vocabulary,
       "bytes_per_token": self.text.bytes_per_token,
     }
+
+  @staticmethod
+  def rate(config: Any) -> tuple[str, int]:
+    """Tokens, of which a window has a context's length."""
+    return "tokens", config.task.context
 
   @staticmethod
   def check(config: Any) -> dict[str, Any]:

@@ -79,7 +79,6 @@ class Reinforcement:
     )
     self.source = "gymnax"
     self.num_train = self._num_envs * iterations
-    self.rate = ("steps", num_steps)
     self.arguments = {"num_actions": self._env.num_actions}
     self.inputs = jax.ShapeDtypeStruct(
       (1, *self._env.observation_shape), jnp.float32
@@ -113,6 +112,11 @@ class Reinforcement:
       )
     check_names(config, models=["actor_critic"], signals=["return", "loss"])
     return {"num_actions": Environment(config.data.name).num_actions}
+
+  @staticmethod
+  def rate(config: Any) -> tuple[str, int]:
+    """Steps of the environments, of which a rollout has many."""
+    return "environment steps", config.task.num_steps
 
   @staticmethod
   def updates_per_step(config: Any) -> int:
