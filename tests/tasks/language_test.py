@@ -81,7 +81,7 @@ def test_sweep_page_and_text(trained_text, tmp_path, capsys):
       )
     assert sweep["rows"][1]["site_nonzero"] == [0.25, 0.25]
     page = (trained_text / "report.html").read_text()
-    assert "windows/s" in page
+    assert " tokens/s" in page
     assert "chosen by the loss of the test windows themselves" in page
     capsys.readouterr()
     command = ["generate", f"--workdir={trained_text}", "--prompt=the "]

@@ -206,6 +206,7 @@ def test_a_run_its_sweep_and_its_page(trained_player):
   assert rows[1]["nonzero"] == pytest.approx(0.25)
   page = (trained_player / "report.html").read_text()
   assert "test return, dense" in page
+  assert " environment steps/s" in page
   # A loss that is the return with a minus, and a gap to other episodes.
   for untold in ("test loss", "gap (train minus test", "Sparsity, flatness"):
     assert untold not in page
@@ -220,7 +221,7 @@ def test_a_run_its_sweep_and_its_page(trained_player):
     ("task.num_minibatches=3", "task.num_minibatches must divide the 64 steps"),
     ("task.discount=1.5", "discount must be"),
     ("controller.signal=accuracy", "controller.signal must be return or loss"),
-    ("model.network=conv", "network conv needs observations [h, w, c], got"),
+    ("model.network=conv", "model.network=conv needs observations of shape"),
     ("model.name=transformer", "model.name must be actor_critic or FILE.py:"),
     ("model.network=rnn", "network must be one of mlp, conv"),
   ],

@@ -111,7 +111,14 @@ class Reinforcement:
         f" (train.batch_size times task.num_steps), got {task.num_minibatches}"
       )
     check_names(config, models=["actor_critic"], signals=["return", "loss"])
-    return {"num_actions": Environment(config.data.name).num_actions}
+    environment = Environment(config.data.name)
+    seen = [*environment.observation_shape]
+    if config.model.get("network") == "conv" and len(seen) != 3:
+      raise InputError(
+        "model.network=conv needs observations of shape [h, w, c], got"
+        f" {seen} of {config.data.name}; mlp takes any"
+      )
+    return {"num_actions": environment.num_actions}
 
   @staticmethod
   def rate(config: Any) -> tuple[str, int]:
