@@ -12,9 +12,9 @@ serves all arms. Writes ``arms.json`` to the folder, and with ``--dropout`` a
 file of that rate alone (a rate is another program). With ``--one_by_one``, what
 a CPU core can do, it trains networks one after another and goes on where it was
 stopped: with a dropout rate that arm, else the dense one, the averaged Strategy
-1, and the random ones, whose budgets it reads from an earlier ``arms.json``. By
-arm and seed: the scores after each epoch, the budgets, and the test score at
-``RATIOS`` after the last.
+1, ``gentle``, and the random ones, whose budgets it reads from an earlier
+``arms.json``. By arm and seed: the scores after each epoch, the budgets, and the
+test score at ``RATIOS`` after the last.
 """
 
 import argparse
@@ -69,7 +69,7 @@ def listeners(signal: str) -> dict[str, Controller]:
     "strategy1_averaged": controllers.averaged(
       strategy1, window=_CLOCK["decide_every"], signal=signal
     ),
-    "gentle": controllers.gentle(decide_every=10, signal=signal),
+    "gentle": controllers.gentle(decide_every=10, signal=signal, **of_signal),
     "strategy2": controllers.strategy2(signal=signal, **_CLOCK, **of_signal),
     "cosine": controllers.cosine(decide_every=10, period=40, keep_min=0.1),
   }
@@ -370,11 +370,14 @@ def one_by_one(
 
 
 def few_arms(study: Study, matched: Sequence[float]) -> list[Network]:
-  """The dense arm, the averaged Strategy 1 and the random ones."""
-  number = [*study.rules].index(MODEL)
+  """The dense arm, two controllers and the random arms."""
   dense = (1.0,) * _QUANTILES
   return [
-    *(Network(MODEL, seed, number) for seed in SEEDS),
+    *(
+      Network(name, seed, [*study.rules].index(name))
+      for name in (MODEL, "gentle")
+      for seed in SEEDS
+    ),
     *drawn(
       study, **{"constant_1.0": dense}, random_matched=matched, random=SPREAD
     ),
