@@ -13,8 +13,8 @@ file of that rate alone (a rate is another program). With ``--one_by_one``, what
 a CPU core can do, it trains networks one after another and goes on where it was
 stopped: with a dropout rate that arm, else the dense one, the averaged Strategy
 1, ``gentle``, and the random ones, whose budgets it reads from an earlier
-``arms.json``. By arm and seed: the scores after each epoch, the budgets, and the
-test score at ``RATIOS`` after the last.
+``arms.json``. By arm and seed: the scores after each epoch, the budgets, and
+the test score at ``RATIOS`` after the last.
 """
 
 import argparse

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from sparse_regimes.reports.pictures import MaxNLocator
 
-# As many as the page has colours; then they begin again.
+# As many as the page has colours, dashes and markers.
 NUM_STYLES = 8
 _RATIOS = (1, 0.5, 0.2, 0.1, 0.05, 0.02, 0.01, 0.005, 0.002, 0.001)
 # As many times as wide as most, an interval would leave no room for the others.
@@ -83,8 +83,8 @@ class OverRatios(NamedTuple):
   """Lines with bands over keep ratio: a block of a page.
 
   Attributes:
-    lines: of each its name, style, points in percent and SVG paths of curve and
-      band in thousandths.
+    lines: of each its name, style, marker, points in percent and SVG paths of
+      curve and band in thousandths.
     levels: place from above and text of each.
     ratios: place from the left and text of each.
     chance: place from above; None without.
@@ -198,6 +198,7 @@ def over_ratios(
       {
         "name": line.name,
         "style": i % NUM_STYLES,
+        "marker": marker_of(i),
         "points": [
           (across(x), down(y))
           for x, y in zip(line.x, line.y, strict=True)
@@ -214,6 +215,16 @@ def over_ratios(
     label=label,
     caption=caption,
   )
+
+
+def marker_of(i: int) -> int:
+  """The marker of line ``i``; where colours begin again, it is another.
+
+  Example:
+    >>> [marker_of(i) for i in (0, 7, 8, 16)]
+    [0, 7, 1, 2]
+  """
+  return (i + i // NUM_STYLES) % NUM_STYLES
 
 
 def _path(

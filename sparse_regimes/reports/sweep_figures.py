@@ -1,12 +1,12 @@
 """Figures of a sweep: what a checkpoint does at other budgets."""
 
-import itertools
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from sparse_regimes.reports.drawings import marker_of
 from sparse_regimes.reports.intervals import wilson
 from sparse_regimes.reports.pictures import (
   Axes,
@@ -94,9 +94,9 @@ def budget_sweep(
   figure, axes = panels(len(titles), sharex=True, legend=told)
   for ax, title in zip(axes, titles, strict=True):
     name = wanted[title]
-    for (label, rows), style in zip(
-      sweeps.items(), itertools.cycle(_STYLES), strict=False
-    ):
+    for i, (label, rows) in enumerate(sweeps.items()):
+      style = _STYLES[i % len(_STYLES)]
+      style = style | {"marker": _STYLES[marker_of(i)]["marker"]}
       rows = sorted(rows, key=lambda row: row["keep_ratio"])
       ratios = [row["keep_ratio"] for row in rows]
       values = [row.get(name, math.nan) for row in rows]

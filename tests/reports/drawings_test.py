@@ -120,3 +120,10 @@ def test_what_is_not_known_is_a_gap():
   assert laid.lines[0]["curve"].count("M") == 2
   assert len(laid.lines[0]["points"]) == 3
   assert "nan" not in laid.lines[0]["curve"]
+
+
+def test_no_two_of_many_lines_look_alike():
+  line = ((0.1, 1.0), (0.5, 0.6), (0.4, 0.5), (0.6, 0.7))
+  laid = over(*[line] * 20)
+  looks = {(drawn["style"], drawn["marker"]) for drawn in laid.lines}
+  assert len(looks) == 20
