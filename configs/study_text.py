@@ -3,7 +3,7 @@
 Claim:    a setting in which tuned dropout is known to help, so that a regime
           that helps would show; experiments/results/regimes/PROTOCOL.md.
 Command:  python -m sparse_regimes.main --config=configs/study_text.py
-Cost:     12 minutes on a CPU core of its own.
+Cost:     8 to 12 minutes on a CPU core of its own.
 Expected: docs/results.md.
 """
 

@@ -1,27 +1,25 @@
-"""Tables and figure of the study of regimes, from its records.
+"""Tables and figures of the study of regimes, from its records.
 
-Usage:
-  python experiments/regimes_table.py
-
-Reads ``results/regimes/{text,image,...}/*.json``, writes the tables of
-``docs/results.md`` between their marks and draws
-``results/regimes/budgets.png``.
+Its records are ``results/regimes/{text,image,...}/*.json``; ``tables.py`` puts
+the tables on their page.
 """
 
 import json
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import matplotlib as mpl
 import numpy as np
+
+mpl.use("Agg")
+from matplotlib import pyplot as plt
 
 from sparse_regimes.studies.budgets import mean_over_budgets
 from sparse_regimes.studies.statistics import estimate, sign_flip_p
 
 RESULTS = Path(__file__).parent / "results" / "regimes"
-PAGE = Path(__file__).parent.parent / "docs" / "results.md"
-_MARK = re.compile(r"(<!-- (\w+) (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 # By task: what it is judged by, and the sign of better.
 TASKS = {
   "text": ("loss", -1),
@@ -83,6 +81,12 @@ def chosen(runs: Runs, task: str, kind: str) -> str:
   )
 
 
+def at_best(run: Mapping[str, Any], score: str) -> float:
+  """The dense score after the epoch that is best at it on the test set."""
+  best = min if score == "loss" else max
+  return float(best(epoch["test"] for epoch in run["epochs"]))
+
+
 def difference(
   runs: Mapping[int, Any], others: Mapping[int, Any], value: Any
 ) -> tuple[Any, float]:
@@ -90,6 +94,18 @@ def difference(
   seeds = sorted(runs)
   pairs = [value(runs[seed]) - value(others[seed]) for seed in seeds]
   return estimate(pairs), sign_flip_p(pairs)
+
+
+def told(found: Any, digits: int) -> str:
+  """An estimate with its interval.
+
+  Example:
+    >>> from sparse_regimes.studies.statistics import estimate
+    >>> told(estimate([1.0, 2.0, 3.0]), 1)
+    '+2.0 [-0.5, +4.5]'
+  """
+  numbers = (f"{x:+.{digits}f}" for x in (found.mean, found.low, found.high))
+  return "{} [{}, {}]".format(*numbers)
 
 
 def _of(runs: Mapping[int, Any], seeds: Sequence[int]) -> dict[int, Any]:
@@ -114,12 +130,12 @@ def control_table(task: str) -> str:
     mine = _of(runs[arm], CONTROL_SEEDS)
     train = estimate([run["epochs"][-1]["train"] for run in mine.values()])
     test = estimate([last(run, score) for run in mine.values()])
-    told = ""
+    cell = ""
     if arm != DENSE:
       d, _ = difference(mine, dense, lambda run: last(run, score))
-      told = f"{d.mean:+.4f} [{d.low:+.4f}, {d.high:+.4f}]"
+      cell = told(d, 4)
     rate = "0" if arm == DENSE else arm.removeprefix("dropout_")
-    lines.append(f"| {rate} | {train.mean:.4f} | {test.mean:.4f} | {told} |")
+    lines.append(f"| {rate} | {train.mean:.4f} | {test.mean:.4f} | {cell} |")
   return "\n".join(lines)
 
 
@@ -146,26 +162,23 @@ def arms_table(task: str) -> str:
   arms = arms_of(task)
   dense = arms[LABELS[DENSE]]
   lines = [
-    "| arm | dense | minus dense arm | p | over budgets | minus dense arm |"
-    " lowest ratio |",
-    "|---|---|---|---|---|---|---|",
+    "| arm | dense | minus dense arm | p | the same at best epochs |"
+    " over budgets | minus dense arm | lowest ratio |",
+    "|---|---|---|---|---|---|---|---|",
   ]
   for label, runs in arms.items():
     at_one = estimate([last(run, score) for run in runs.values()])
     mean = estimate([over_budgets(run, score) for run in runs.values()])
-    cells = ["", "", ""]
+    cells = ["", "", "", ""]
     if runs is not dense:
       d, p = difference(runs, dense, lambda run: last(run, score))
+      e, _ = difference(runs, dense, lambda run: at_best(run, score))
       b, _ = difference(runs, dense, lambda run: over_budgets(run, score))
-      cells = [
-        f"{d.mean:+.4f} [{d.low:+.4f}, {d.high:+.4f}]",
-        f"{p:.2f}",
-        f"{b.mean:+.3f} [{b.low:+.3f}, {b.high:+.3f}]",
-      ]
+      cells = [told(d, 4), f"{p:.2f}", told(e, 4), told(b, 3)]
     lowest = np.mean([run["lowest_keep_ratio"] for run in runs.values()])
     lines.append(
-      f"| {label} | {at_one.mean:.4f} | {cells[0]} | {cells[1]} |"
-      f" {mean.mean:.3f} | {cells[2]} | {lowest:.3f} |"
+      f"| {label} | {at_one.mean:.4f} | {' | '.join(cells[:3])} |"
+      f" {mean.mean:.3f} | {cells[3]} | {lowest:.3f} |"
     )
   return "\n".join(lines)
 
@@ -212,7 +225,7 @@ def cartpole_table() -> str:
   at = ratios.index(0.25)
   for arm, runs in content["arms"].items():
     means = np.mean([run["at_ratios"] for run in runs], axis=0)
-    told = ""
+    cell = ""
     if runs is not dense:
       d = estimate(
         [
@@ -220,98 +233,133 @@ def cartpole_table() -> str:
           for run, other in zip(runs, dense, strict=True)
         ]
       )
-      told = f"{d.mean:+.0f} [{d.low:+.0f}, {d.high:+.0f}]"
+      cell = told(d, 0)
     lowest = np.mean([run["lowest_keep_ratio"] for run in runs])
     lines.append(
       f"| {LABELS.get(arm, arm)} | {' | '.join(f'{x:.0f}' for x in means)} |"
-      f" {told} | {lowest:.3f} |"
+      f" {cell} | {lowest:.3f} |"
     )
   return "\n".join(lines)
 
 
-# Of the arms that are drawn; the best of a kind stands for it.
-DRAWN = {
-  DENSE: ("dense", "#444444"),
-  "dense_calibrated": ("dense, calibrated thresholds", "#999999"),
-  "dropout": ("dense, best dropout", "#d98200"),
-  "constant": ("best constant ratio", "#2a9d5c"),
-  "strategy1_averaged": ("Strategy 1, averaged", "#c1272d"),
-  "strategy2": ("Strategy 2 (ours)", "#7b52ab"),
-  "random_matched": ("random, Strategy 1's budgets", "#1f77b4"),
-  "random": ("random, 0.1 to 1", "#8c564b"),
+# By arm: its name in a figure, colour and dashes.
+DRAWN: dict[str, tuple[str, str, Any]] = {
+  DENSE: ("dense", "#444444", "-"),
+  "dense_calibrated": ("dense, calibrated thresholds", "#999999", "--"),
+  "dropout": ("dense, best dropout", "#d98200", "-"),
+  "constant_0.1": ("constant 0.1", "#9bd3ae", "-"),
+  "constant_0.25": ("constant 0.25", "#2a9d5c", "-"),
+  "constant_0.5": ("constant 0.5", "#14532d", "-"),
+  "strategy1": ("Strategy 1", "#e78a8a", "--"),
+  "strategy1_averaged": ("Strategy 1, averaged", "#c1272d", "-"),
+  "gentle": ("gentle", "#b0a000", ":"),
+  "strategy2": ("Strategy 2 (ours)", "#7b52ab", "-"),
+  "cosine": ("cosine", "#17a2b8", "-."),
+  "random_matched": ("Strategy 1's budgets in random order", "#1f77b4", "-"),
+  "random": ("random budgets, 0.1 to 1", "#8c564b", "-"),
 }
+# The front page has those that answer its question.
+FRONT = (
+  *(DENSE, "dense_calibrated", "dropout", "constant_0.25"),
+  *("strategy1_averaged", "random_matched", "random"),
+)
 TITLES = {
-  "text": "language model, bfloat16",
-  "text_cpu": "language model, float32",
-  "image": "images, residual MLP",
+  "text": "language model, first windows",
+  "text_cpu": "language model",
+  "image": "images",
+  "image_augmented": "images, moved and flipped",
 }
 UNITS = {"loss": "nats a character (less is better)", "accuracy": "accuracy"}
+CHANCE = {"accuracy": 0.1}
 
 
-def draw(path: Path) -> None:
-  """The score over keep ratios, with the range of the seeds."""
-  import matplotlib as mpl
+def draw(path: Path, tasks: Sequence[str], arms: Iterable[str]) -> None:
+  """The score over keep ratios, with the range of the seeds.
 
-  mpl.use("Agg")
-  from matplotlib import pyplot as plt
-
-  figure, axes = plt.subplots(1, len(TITLES), figsize=(13, 4.3))
+  Args:
+    path: of the picture.
+    tasks: a panel each.
+    arms: keys of ``DRAWN``; a task may lack some.
+  """
+  figure, axes = plt.subplots(1, len(tasks), figsize=(13, 4.6), squeeze=False)
   lines = {}
-  for axis, task in zip(axes, TITLES, strict=True):
+  for axis, task in zip(axes[0], tasks, strict=True):
     score, _ = TASKS[task]
     runs = read(task)
-    for arm, (label, color) in DRAWN.items():
-      kinds = ("dropout", "constant")
-      name = chosen(runs, task, arm) if arm in kinds else arm
+    for arm in arms:
+      name = chosen(runs, task, arm) if arm == "dropout" else arm
       rows = [run["sweep"] for run in _final(runs.get(name, {})).values()]
-      if not rows:
-        continue
-      ratios = [row["keep_ratio"] for row in rows[0]]
-      values = np.array([[row[score] for row in each] for each in rows])
-      style = "--" if arm == "dense_calibrated" else "-"
-      (lines[label],) = axis.plot(ratios, values.mean(0), style, color=color)
-      axis.fill_between(
-        *(ratios, values.min(0), values.max(0)),
-        color=color,
-        alpha=0.12,
-        linewidth=0,
-      )
+      if rows:
+        ratios = [row["keep_ratio"] for row in rows[0]]
+        values = np.array([[row[score] for row in each] for each in rows])
+        label = DRAWN[arm][0]
+        lines[label] = _banded(axis, arm, ratios, values)
+    if score in CHANCE:
+      axis.axhline(CHANCE[score], color="#555555", lw=1, ls=(0, (4, 3)))
+      axis.text(1, CHANCE[score] + 0.003, "chance", ha="right", color="#555555")
+    axis.set_title(TITLES[task])
+    axis.set_ylabel(UNITS[score])
+  _finish(figure, lines, path)
+
+
+def draw_cartpole(path: Path) -> None:
+  """Returns over keep ratios, with the range of the seeds."""
+  content = json.loads((RESULTS / "cartpole.json").read_text())
+  figure, axis = plt.subplots(figsize=(7.5, 4.6))
+  lines = {}
+  for arm, runs in content["arms"].items():
+    key = {"dense": DENSE}.get(arm, arm)
+    values = np.array([run["at_ratios"] for run in runs])
+    label = DRAWN[key][0]
+    lines[label] = _banded(axis, key, content["keep_ratios"], values)
+  axis.set_ylabel("return (500 is the most)")
+  _finish(figure, lines, path)
+
+
+def _banded(axis: Any, arm: str, ratios: Any, values: np.ndarray) -> Any:
+  _, color, dashes = DRAWN[arm]
+  (line,) = axis.plot(ratios, values.mean(0), ls=dashes, color=color)
+  low, high = values.min(0), values.max(0)
+  axis.fill_between(ratios, low, high, color=color, alpha=0.12, linewidth=0)
+  return line
+
+
+def _finish(figure: Any, lines: Mapping[str, Any], path: Path) -> None:
+  for axis in figure.axes:
     axis.set_xscale("log")
-    ticks = (0.02, 0.05, 0.1, 0.2, 0.5, 1)
+    lowest = axis.dataLim.x0
+    ticks = [t for t in (0.02, 0.05, 0.1, 0.2, 0.5, 1) if t >= lowest * 0.999]
     axis.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
     axis.minorticks_off()
     axis.set_xlabel("keep ratio at evaluation")
-    axis.set_title(TITLES[task])
-    axis.set_ylabel(UNITS[score])
     axis.grid(alpha=0.3)
     axis.spines[["top", "right"]].set_visible(False)
+  columns = 4 if len(figure.axes) > 1 else 3
+  rows = -(-len(lines) // columns)
   figure.legend(
-    lines.values(), lines, loc="lower center", ncols=4, frameon=False
+    *(lines.values(), lines),
+    loc="lower center",
+    ncols=columns,
+    frameon=False,
   )
-  figure.tight_layout(rect=(0, 0.13, 1, 1))
+  figure.tight_layout(rect=(0, 0.015 + 0.055 * rows, 1, 1))
   figure.savefig(path, dpi=110)
   plt.close(figure)
 
 
-def filled(page: str) -> str:
-  """The page with every marked table as its records have it."""
-  tables = {
-    "control": control_table,
-    "arms": arms_table,
-    "budgets": budgets_table,
-    "cartpole": lambda task: cartpole_table(),
-  }
-
-  def table(mark: re.Match[str]) -> str:
-    return f"{mark[1]}\n{tables[mark[3]](mark[2])}\n\n{mark[4]}"
-
-  return _MARK.sub(table, page)
+def tables() -> dict[str, Callable[[], str]]:
+  """Each of the tables by its name."""
+  named: dict[str, Callable[[], str]] = {"rl cartpole": cartpole_table}
+  for task in TASKS:
+    named[f"{task} control"] = partial(control_table, task)
+    named[f"{task} arms"] = partial(arms_table, task)
+    named[f"{task} budgets"] = partial(budgets_table, task)
+  return named
 
 
-def main() -> None:
-  PAGE.write_text(filled(PAGE.read_text()))
-  draw(RESULTS / "budgets.png")
-
-
-if __name__ == "__main__":
-  main()
+def draw_all() -> None:
+  """The three figures."""
+  draw(RESULTS / "budgets.png", ("text_cpu", "image"), FRONT)
+  every = ("text", "image", "image_augmented")
+  draw(RESULTS / "budgets_all.png", every, DRAWN)
+  draw_cartpole(RESULTS / "cartpole.png")

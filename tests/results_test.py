@@ -117,7 +117,8 @@ def test_the_page_and_the_configs_tell_the_same():
         runs[arm][seed] - runs["cpu_dense"][seed] for seed in range(5)
       ]
       got = estimate(differences)
-      assert f"| {got.mean:.4f} [{got.low:.4f}, {got.high:.4f}] |" in line
+      told = f"{got.mean:+.4f} [{got.low:+.4f}, {got.high:+.4f}]"
+      assert f"| {told} |" in line
 
 
 def test_what_a_run_of_the_cpu_scale_study_costs():
