@@ -430,10 +430,12 @@ def main() -> None:
     if args.one_by_one:
       content = read_object(epath.Path(args.one_by_one), most=2**26)
       matched = matched_budgets(content["runs"])
+    path = args.out / f"{name}.json"
+    if path.exists() and not args.one_by_one:
+      raise InputError(f"--out: {path} is there; choose another folder")
     study = study_of(args.config, overrides)
   except (InputError, ValueError) as error:
     sys.exit(f"error: {error}")
-  path = args.out / f"{name}.json"
   records: list[dict[str, Any]] = []
   if matched and path.exists():
     records = read_object(epath.Path(path), most=2**26)["runs"]
