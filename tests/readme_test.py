@@ -141,29 +141,3 @@ def test_the_results_table_is_that_of_the_result_files(name):
   last = json.loads(lines[-1])
   assert last["test_dense_accuracy"] == summary["final_test_dense_accuracy"]
   assert last["epoch"] == summary["epochs"]
-
-
-@pytest.mark.parametrize(
-  ("arm", "column"),
-  [
-    ("Strategy 1, averaged", 2),
-    ("Strategy 1, averaged", 5),
-    ("dense, dropout 0.1", 2),
-  ],
-)
-def test_what_holds_is_what_the_results_say(arm, column):
-  (row,) = (
-    line
-    for line in RESULTS_PAGE.splitlines()
-    if line.startswith(f"| {arm} |") and line.count("|") == 8
-    if "[" in line and float(line.split("|")[2]) > 1
-  )
-  told = row.split("|")[column + 1].strip()
-  assert told.replace("+", "") in README.replace("+", "")
-
-
-def test_intervals_of_the_front_page_are_those_of_the_results():
-  front = re.findall(r"[-+]?\d\.\d+ \[[^]]+\]", README)
-  assert len(front) == 10
-  for told in front:
-    assert told in RESULTS_PAGE, told
