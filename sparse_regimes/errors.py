@@ -16,6 +16,7 @@ class InputError(ValueError):
   traceback.
 
   Example:
+    >>> from sparse_regimes.errors import InputError
     >>> raise InputError("train.epochs must be at least 1, got 0")
     Traceback (most recent call last):
     ...
@@ -27,6 +28,7 @@ def one_of(name: str, value: Any, choices: Iterable[Any]) -> Any:
   """``value`` if it is one of ``choices``, else a ``ValueError`` listing them.
 
   Example:
+    >>> from sparse_regimes.errors import one_of
     >>> one_of("scope", "row", ("global", "channel"))
     Traceback (most recent call last):
     ...
@@ -45,6 +47,7 @@ def did_you_mean(value: Any, choices: Iterable[Any]) -> str:
   """The end of a message about a name that is close to another, or nothing.
 
   Example:
+    >>> from sparse_regimes.errors import did_you_mean
     >>> did_you_mean("sclae", ("scale", "bias"))
     "; did you mean 'scale'?"
   """
@@ -67,6 +70,7 @@ def in_range(
   and passes.
 
   Example:
+    >>> from sparse_regimes.errors import in_range
     >>> in_range("keep_ratio", 1.5, 0, 1)
     Traceback (most recent call last):
     ...
@@ -107,6 +111,7 @@ def one_line(reason: object, limit: int = 2000) -> str:
   r"""An exception's text, or any other, as one line of bounded length.
 
   Example:
+    >>> from sparse_regimes.errors import one_line
     >>> one_line(KeyError("id"))
     "KeyError: 'id'"
     >>> one_line("two  words\n")

@@ -64,6 +64,7 @@ def greedy_allocation(
     ValueError: for a value outside its range, or an error that is no number.
 
   Example:
+    >>> from sparse_regimes.analysis import greedy_allocation
     >>> rows = greedy_allocation(
     ...   lambda s: 3 * s[0] ** 2 + s[1] ** 2, (1, 1), 0.5, base_step=0.25
     ... )

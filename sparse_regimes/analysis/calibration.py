@@ -86,6 +86,8 @@ def masks_of(tables: Mapping[str, np.ndarray]) -> dict[str, Any]:
   """The collection ``masks`` of a network with these thresholds.
 
   Example:
+    >>> import numpy as np
+    >>> from sparse_regimes.analysis.calibration import NUM_QUANTILES, masks_of
     >>> masks = masks_of({"block0/site": np.zeros(NUM_QUANTILES)})
     >>> masks["block0"]["site"]["state"].values.shape
     (1025,)

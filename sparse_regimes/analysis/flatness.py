@@ -26,6 +26,8 @@ def augmented_flatness(x: jax.Array, output_gradient: jax.Array) -> jax.Array:
     float32 scalar.
 
   Example:
+    >>> import jax.numpy as jnp
+    >>> from sparse_regimes.analysis import augmented_flatness
     >>> augmented_flatness(jnp.ones((1, 2, 3)), jnp.ones((1, 2, 4)))
     Array(24., dtype=float32)
 
@@ -55,6 +57,8 @@ def l0_coefficient(
     float32 scalar; NaN if nothing is active.
 
   Example:
+    >>> import jax.numpy as jnp
+    >>> from sparse_regimes.analysis import l0_coefficient
     >>> hidden = jnp.array([[[0.0, 2.0]]])
     >>> l0_coefficient(jnp.ones((1, 1, 3)), hidden, jnp.full((1, 1, 2), 2.0))
     Array(12., dtype=float32)
@@ -79,6 +83,9 @@ def hessian_sample(loss: LossFn, params: Any, rng: jax.Array) -> jax.Array:
     A scalar whose mean over keys is the trace of the Hessian.
 
   Example:
+    >>> import jax
+    >>> import jax.numpy as jnp
+    >>> from sparse_regimes.analysis import hessian_sample
     >>> loss = lambda w: jnp.sum(jnp.array([1.0, 2.0]) * w**2)
     >>> print(hessian_sample(loss, jnp.ones(2), jax.random.key(0)))
     6.0
@@ -120,6 +127,9 @@ def hessian_trace(
     ValueError: for no samples.
 
   Example:
+    >>> import jax
+    >>> import jax.numpy as jnp
+    >>> from sparse_regimes.analysis import hessian_trace
     >>> trace, error = hessian_trace(
     ...   lambda w: jnp.sum(jnp.array([1.0, 2.0]) * w**2), jnp.ones(2),
     ...   jax.random.key(0),
@@ -160,6 +170,8 @@ def sharpness(loss: LossFn, params: Any, *, radius: float = 0.05) -> jax.Array:
     ValueError: for a negative radius.
 
   Example:
+    >>> import jax.numpy as jnp
+    >>> from sparse_regimes.analysis import sharpness
     >>> rise = sharpness(lambda w: w @ w, jnp.array([3.0, 4.0]), radius=1.0)
     >>> print(f"{rise:.0f}")
     11

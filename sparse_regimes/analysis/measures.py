@@ -105,8 +105,10 @@ def measure_layers(
     :class:`Measures` by site, from input to output.
 
   Example:
+    >>> import jax
     >>> import jax.numpy as jnp
-    >>> from sparse_regimes.models.residual_mlp import ResidualMLP
+    >>> from sparse_regimes.analysis import measure_layers
+    >>> from sparse_regimes.models import ResidualMLP
     >>> model, images = ResidualMLP(width=8, depth=2), jnp.ones((3, 2, 2, 3))
     >>> variables = model.init(jax.random.key(0), images, 1.0)
     >>> found = measure_layers(model.apply, variables, images, jnp.arange(3))

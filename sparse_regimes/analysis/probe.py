@@ -66,7 +66,10 @@ def probe(
       one that is called twice.
 
   Example:
-    >>> from sparse_regimes.models.residual_mlp import ResidualMLP
+    >>> import jax
+    >>> import jax.numpy as jnp
+    >>> from sparse_regimes.analysis import probe
+    >>> from sparse_regimes.models import ResidualMLP
     >>> model, images = ResidualMLP(width=8, depth=2), jnp.ones((3, 2, 2, 3))
     >>> variables = model.init(jax.random.key(0), images, 1.0)
     >>> found = probe(model.apply, variables, images, jnp.arange(3), 0.5)

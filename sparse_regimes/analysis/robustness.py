@@ -37,6 +37,8 @@ def fgsm(
     ValueError: for a negative ``epsilon``.
 
   Example:
+    >>> import jax.numpy as jnp
+    >>> from sparse_regimes.analysis import fgsm
     >>> weights = jnp.array([[1.0, -1.0]])
     >>> moved = fgsm(
     ...   lambda x: x @ weights, jnp.array([[0.5]]), jnp.array([0]), epsilon=0.1
@@ -78,6 +80,8 @@ def fgsm_accuracy(
     ValueError: for a negative ``epsilon``.
 
   Example:
+    >>> import jax.numpy as jnp
+    >>> from sparse_regimes.analysis import fgsm_accuracy
     >>> images = jnp.array([[0.5, 0.5]])
     >>> right = jnp.array([0])
     >>> for epsilon in (0.0, 0.1):

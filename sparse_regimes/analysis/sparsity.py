@@ -21,6 +21,8 @@ def active_fraction(hidden: jax.Array, *, above: float = 1e-6) -> jax.Array:
     float32 scalar in ``[0, 1]``; lower is sparser.
 
   Example:
+    >>> import jax.numpy as jnp
+    >>> from sparse_regimes.analysis import active_fraction
     >>> active_fraction(jnp.array([0.0, 1e-9, -0.5, 2.0]))
     Array(0.5, dtype=float32)
 
@@ -49,6 +51,8 @@ def outside_flat(pre: jax.Array, low: float, high: float) -> jax.Array:
     ValueError: if ``low`` exceeds ``high``.
 
   Example:
+    >>> import jax.numpy as jnp
+    >>> from sparse_regimes.analysis import outside_flat
     >>> outside_flat(jnp.array([-2.0, -1.0, 0.0, 1.0]), -1.5, 1.5)
     Array(0.25, dtype=float32)
 
@@ -73,6 +77,8 @@ def effective_gradient_fractions(
     float32 ``[len(above)]``.
 
   Example:
+    >>> import jax.numpy as jnp
+    >>> from sparse_regimes.analysis import effective_gradient_fractions
     >>> effective_gradient_fractions(jnp.array([0.0, 1e-7, 1e-2]))
     Array([0.6666667 , 0.33333334, 0.33333334], dtype=float32)
 
@@ -93,6 +99,8 @@ def gradient_norms(gradient: jax.Array) -> tuple[jax.Array, jax.Array]:
     Two float32 scalars.
 
   Example:
+    >>> import jax.numpy as jnp
+    >>> from sparse_regimes.analysis import gradient_norms
     >>> l1, square = gradient_norms(jnp.array([[3.0, -4.0], [0.0, 0.0]]))
     >>> print(l1, square)
     3.5 12.5
@@ -115,6 +123,8 @@ def mean_norm(gradient: jax.Array) -> jax.Array:
     float32 scalar.
 
   Example:
+    >>> import jax.numpy as jnp
+    >>> from sparse_regimes.analysis import mean_norm
     >>> print(mean_norm(jnp.array([[3.0, -4.0], [0.0, 0.0]])))
     2.5
 

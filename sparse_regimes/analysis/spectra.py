@@ -42,6 +42,8 @@ def gram_eigenvalues(kernel: jax.Array) -> jax.Array:
     float32 ``[n]``; ``n - d`` of them are 0 by shape if ``n > d``.
 
   Example:
+    >>> import jax.numpy as jnp
+    >>> from sparse_regimes.analysis import gram_eigenvalues
     >>> gram_eigenvalues(jnp.array([[2.0, 0.0, 0.0], [0.0, 1.0, 0.0]]))
     Array([4., 1., 0.], dtype=float32)
 
@@ -74,6 +76,8 @@ def concentration(
     r: of the mean, for the extremes, at least 0.
 
   Example:
+    >>> import numpy as np
+    >>> from sparse_regimes.analysis import concentration
     >>> concentration(np.array([0.0, 1.0, 10.0, 10.0, 10.0, 10.0]))
     Concentration(ratio=1.0, near_zero=0.16666666666666666, extreme_ratio=10.0)
 
@@ -110,6 +114,8 @@ def spectra(params: Any) -> dict[str, Concentration]:
     By path, as ``block0_mlp/linear1/kernel``.
 
   Example:
+    >>> import jax.numpy as jnp
+    >>> from sparse_regimes.analysis import spectra
     >>> list(spectra({"head": {"kernel": jnp.eye(3), "bias": jnp.ones(3)}}))
     ['head/kernel']
 

@@ -96,6 +96,7 @@ def adaptive(
     ValueError: for a value outside its range.
 
   Example:
+    >>> from sparse_regimes.controllers import adaptive
     >>> controller = adaptive(decide_every=1, relax_step=0.2, ema_beta=0.0)
     >>> state = controller.init()
     >>> for loss in (2.0, 1.9, 1.95, 2.5):

@@ -65,6 +65,7 @@ def averaged(
 
   Example:
     >>> from sparse_regimes import controllers
+    >>> from sparse_regimes.controllers import averaged
     >>> inner = controllers.strategy1(decide_every=2, ema_beta=0.0)
     >>> controller = averaged(inner, window=2)
     >>> state = controller.init()

@@ -51,6 +51,7 @@ def innermost(state: Any) -> Any:
 
   Example:
     >>> from sparse_regimes import controllers
+    >>> from sparse_regimes.controllers import innermost
     >>> controller = controllers.watched(controllers.constant(0.5))
     >>> innermost(controller.init()).keep_ratio
     Array(0.5, dtype=float32)
@@ -217,7 +218,10 @@ def guarded(init: Callable[[], Any], update: Callable[..., Any]) -> Controller:
       that ``update`` names did not.
 
   Example:
+    >>> import jax
+    >>> import jax.numpy as jnp
     >>> from typing import NamedTuple
+    >>> from sparse_regimes.controllers import guarded
     >>> class State(NamedTuple):
     ...   keep_ratio: jax.Array
     >>> controller = guarded(

@@ -33,6 +33,7 @@ def constant(keep_ratio: ArrayLike | Sequence[float] = 1.0) -> Controller:
     ValueError: for a ratio outside ``[0, 1]``.
 
   Example:
+    >>> from sparse_regimes.controllers import constant
     >>> constant(0.25).init().keep_ratio
     Array(0.25, dtype=float32)
 

@@ -51,6 +51,7 @@ def cosine(
     ValueError: for a value outside its range.
 
   Example:
+    >>> from sparse_regimes.controllers import cosine
     >>> controller = cosine(keep_min=0.0, period=4, decide_every=1)
     >>> state = controller.init()
     >>> for _ in range(4):

@@ -51,6 +51,7 @@ def dense_start(controller: Controller, steps: int = 1000) -> Controller:
 
   Example:
     >>> from sparse_regimes import controllers
+    >>> from sparse_regimes.controllers import dense_start
     >>> controller = dense_start(controllers.constant(0.25), steps=2)
     >>> state = controller.init()
     >>> for _ in range(3):

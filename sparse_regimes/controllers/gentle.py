@@ -63,6 +63,7 @@ def gentle(
     ValueError: for a value outside its range.
 
   Example:
+    >>> from sparse_regimes.controllers import gentle
     >>> controller = gentle(keep_init=0.5, decide_every=1, ema_beta=0.0)
     >>> state = controller.init()
     >>> for accuracy in (0.9, 0.9, 0.1):

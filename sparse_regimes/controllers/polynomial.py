@@ -61,6 +61,7 @@ def polynomial(
     ValueError: for a value outside its range.
 
   Example:
+    >>> from sparse_regimes.controllers import polynomial
     >>> controller = polynomial(keep_final=0.2, end=4, decide_every=1)
     >>> state = controller.init()
     >>> for _ in range(5):
@@ -135,6 +136,7 @@ def k_decay(
     ValueError: for a value outside its range.
 
   Example:
+    >>> from sparse_regimes.controllers import k_decay
     >>> controller = k_decay(keep_final=0.5, k_decay_steps=2)
     >>> state = controller.init()
     >>> for _ in range(3):

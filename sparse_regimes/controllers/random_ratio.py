@@ -58,6 +58,7 @@ def random_ratio(
     ValueError: for a value outside its range.
 
   Example:
+    >>> from sparse_regimes.controllers import random_ratio
     >>> controller = random_ratio(keep_min=0.1)
     >>> state = controller.update(controller.init(), accuracy=0.5)
     >>> bool((0.1 <= state.keep_ratio) & (state.keep_ratio <= 1))

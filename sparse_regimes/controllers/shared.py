@@ -86,7 +86,9 @@ def shared(
       has not an entry a site.
 
   Example:
+    >>> import jax.numpy as jnp
     >>> from sparse_regimes import controllers
+    >>> from sparse_regimes.controllers import shared
     >>> controller = shared(
     ...   controllers.constant(0.5), (1, 1), every=1, strength=1.0, least=0.0
     ... )
@@ -171,6 +173,8 @@ def share(
     float32 ``[num_sites]``.
 
   Example:
+    >>> import jax.numpy as jnp
+    >>> from sparse_regimes.controllers import share
     >>> print(share(0.5, jnp.array([1.0, 3.0]), (1, 1)))
     [0.25 0.75]
     >>> print(share(0.75, jnp.array([1.0, 3.0]), (1, 1)))

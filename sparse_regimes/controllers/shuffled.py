@@ -72,6 +72,7 @@ def shuffled(
 
   Example:
     >>> from sparse_regimes import controllers
+    >>> from sparse_regimes.controllers import shuffled
     >>> controller = shuffled(controllers.strategy1(decide_every=1), window=8)
     >>> state = controller.update(controller.init(), accuracy=0.5)
     >>> state.controller.ema

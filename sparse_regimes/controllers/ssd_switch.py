@@ -103,6 +103,8 @@ def ssd_switch(
       signal that did not come or has more than ``max_entries``.
 
   Example:
+    >>> import jax.numpy as jnp
+    >>> from sparse_regimes.controllers import ssd_switch
     >>> controller = ssd_switch(check_every=1, sparse_steps=2)
     >>> state = controller.init()
     >>> for active in (0.5, 0.2, 0.2, 0.1, 0.1, 0.2):

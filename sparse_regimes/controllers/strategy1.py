@@ -97,6 +97,7 @@ def strategy1(
     ValueError: for a value outside its range.
 
   Example:
+    >>> from sparse_regimes.controllers import strategy1
     >>> controller = strategy1(decide_every=1, cooldown=0)
     >>> state = controller.init()
     >>> for accuracy in (0.9, 0.9, 0.1):

@@ -88,6 +88,7 @@ def strategy2(
     ValueError: for a value outside its range.
 
   Example:
+    >>> from sparse_regimes.controllers import strategy2
     >>> controller = strategy2(decide_every=1, tighten_pct=0.5, keep_min=0.3)
     >>> state = controller.init()
     >>> for _ in range(3):

@@ -89,6 +89,7 @@ def watched(
 
   Example:
     >>> from sparse_regimes import controllers
+    >>> from sparse_regimes.controllers import watched
     >>> controller = watched(
     ...   controllers.strategy1(decide_every=1, cooldown=0),
     ...   patience=2, ema_beta=0.0,

@@ -39,6 +39,8 @@ def gathered_product(
     ``[n]``, of the dtype of both.
 
   Example:
+    >>> import jax.numpy as jnp
+    >>> from sparse_regimes.layers import gathered_product
     >>> x = jnp.array([0.0, 2.0, 0.0, 1.0])
     >>> gathered_product(x, jnp.arange(8.0).reshape(4, 2), 2)
     Array([10., 13.], dtype=float32)

@@ -23,6 +23,9 @@ class RMSNorm(nn.Module):
     dtype: of the result; the statistics are float32.
 
   Example:
+    >>> import jax
+    >>> import jax.numpy as jnp
+    >>> from sparse_regimes.layers import RMSNorm
     >>> x = jnp.array([[3.0, 4.0]])
     >>> y, _ = RMSNorm().init_with_output(jax.random.key(0), x)
     >>> print(f"{y[0, 0]:.4f} {y[0, 1]:.4f}")
@@ -62,6 +65,9 @@ class BatchNorm(nn.Module):
     dtype: of the result; the statistics are float32.
 
   Example:
+    >>> import jax
+    >>> import jax.numpy as jnp
+    >>> from sparse_regimes.layers import BatchNorm
     >>> x = jnp.array([[1.0], [3.0]])
     >>> norm = BatchNorm()
     >>> y, state = norm.init_with_output(jax.random.key(0), x, train=True)
@@ -118,6 +124,9 @@ class RestrictedLayerNorm(nn.Module):
     dtype: of the result; the statistics are float32.
 
   Example:
+    >>> import jax
+    >>> import jax.numpy as jnp
+    >>> from sparse_regimes.layers import RestrictedLayerNorm
     >>> x = jnp.array([[1.0, 3.0]])
     >>> y, variables = RestrictedLayerNorm().init_with_output(
     ...   jax.random.key(0), x

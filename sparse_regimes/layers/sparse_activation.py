@@ -45,6 +45,7 @@ class SparseActivation(nn.Module):
 
   Example:
     >>> import jax.numpy as jnp
+    >>> from sparse_regimes import SparseActivation
     >>> layer = SparseActivation(activation="relu")
     >>> layer.apply({}, jnp.array([[1.0, 2.0, 3.0, -4.0]]), 0.5)
     Array([[0., 2., 3., 0.]], dtype=float32)

@@ -43,6 +43,9 @@ def synaptic_noise(
     ValueError: for a negative ``rho``.
 
   Example:
+    >>> import jax
+    >>> import jax.numpy as jnp
+    >>> from sparse_regimes.layers import synaptic_noise
     >>> noise = synaptic_noise(
     ...   jax.random.key(0), jnp.ones((1000, 4)), jnp.ones((4, 1)), rho=0.1
     ... )
@@ -83,6 +86,9 @@ class SynapticNoise(nn.Module):
     dtype: of the computation; parameters are float32.
 
   Example:
+    >>> import jax
+    >>> import jax.numpy as jnp
+    >>> from sparse_regimes.layers import SynapticNoise
     >>> layer = SynapticNoise(3)
     >>> x = jnp.ones((2, 4))
     >>> variables = layer.init(jax.random.key(0), x, train=False)

@@ -46,7 +46,9 @@ def token_product(
     ValueError: as ``along_tokens``, or for another operand.
 
   Example:
+    >>> import jax
     >>> import jax.numpy as jnp
+    >>> from sparse_regimes.layers import token_product
     >>> x, w = jnp.array([[1.0], [2.0]]), jnp.ones((1, 1))
     >>> def total(w):
     ...   return jnp.sum(token_product(x, w, 1, 2, "inputs", 0.0))

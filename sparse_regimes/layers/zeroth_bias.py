@@ -27,6 +27,9 @@ class ZerothBias(nn.Module):
     ValueError: for an input longer than ``max_length``.
 
   Example:
+    >>> import jax
+    >>> import jax.numpy as jnp
+    >>> from sparse_regimes.layers import ZerothBias
     >>> x = jnp.ones((2, 3, 4))
     >>> y, variables = ZerothBias().init_with_output(jax.random.key(0), x)
     >>> variables["params"]["zeroth_bias"].shape

@@ -33,6 +33,8 @@ def j_squared_relu(
     ValueError: for a negative ``linear_above``.
 
   Example:
+    >>> import jax.numpy as jnp
+    >>> from sparse_regimes.masks.activations import j_squared_relu
     >>> j_squared_relu(jnp.array([-1.0, 0.0, 1.0, 6.0]))
     Array([ 0. ,  0. ,  1.5, 24. ], dtype=float32)
     >>> j_squared_relu(jnp.array([6.0]), linear_above=4.0)
@@ -70,6 +72,8 @@ def mixed_activation(
     are finite.
 
   Example:
+    >>> import jax.numpy as jnp
+    >>> from sparse_regimes.masks.activations import mixed_activation
     >>> mixed_activation(jnp.array([-1.0, 1.0]), 0.5)
     Array([0.  , 1.25], dtype=float32)
 
@@ -109,6 +113,8 @@ def shifted_s(
     ValueError: for a negative ``half_width``.
 
   Example:
+    >>> import jax.numpy as jnp
+    >>> from sparse_regimes.masks.activations import shifted_s
     >>> shifted_s(jnp.array([-1.0, 0.5, 3.0]), shift_x=1.0, shift_y=2.0)
     Array([1.5, 2. , 2.5], dtype=float32)
 
@@ -128,6 +134,9 @@ def shifted(
   r"""An activation moved: :math:`y = f(x - \delta_x) + \delta_y`.
 
   Example:
+    >>> import jax
+    >>> import jax.numpy as jnp
+    >>> from sparse_regimes.masks.activations import shifted
     >>> shifted(jax.nn.relu, 1.0, 2.0)(jnp.array([0.0, 3.0]))
     Array([2., 4.], dtype=float32)
   """
@@ -187,6 +196,7 @@ def flat_part(
     shift_x: by which it is moved along its argument.
 
   Example:
+    >>> from sparse_regimes.masks.activations import flat_part
     >>> flat_part("relu"), flat_part("s_relu", 1.5), flat_part("gelu")
     ((-inf, 0.0), (0.0, 3.0), None)
   """
@@ -210,6 +220,8 @@ def get_activation(name: str | Activation) -> Activation:
     ValueError: for another name; the message lists these.
 
   Example:
+    >>> import jax.numpy as jnp
+    >>> from sparse_regimes.masks.activations import get_activation
     >>> get_activation("relu")(jnp.array([-1.0, 2.0]))
     Array([0., 2.], dtype=float32)
   """

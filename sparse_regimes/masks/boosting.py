@@ -21,6 +21,8 @@ def boosted(
     strength: b, at least 0.
 
   Example:
+    >>> import jax.numpy as jnp
+    >>> from sparse_regimes.masks.boosting import boosted
     >>> boosted(jnp.array([1.0, 1.0]), jnp.array([0.0, 0.5]), 1.0)
     Array([1.        , 0.60653067], dtype=float32)
 
@@ -53,6 +55,8 @@ def duty_entropy(duty: jax.Array) -> jax.Array:
   With :math:`p = d / \sum d`: at most the logarithm of their number.
 
   Example:
+    >>> import jax.numpy as jnp
+    >>> from sparse_regimes.masks.boosting import duty_entropy
     >>> duty_entropy(jnp.full(8, 0.25))
     Array(3., dtype=float32)
   """

@@ -31,6 +31,7 @@ def num_kept(size: int, keep_ratio: ArrayLike) -> jax.Array:
     int32 scalar.
 
   Example:
+    >>> from sparse_regimes import num_kept
     >>> num_kept(65536, 0.2)
     Array(13107, dtype=int32)
 

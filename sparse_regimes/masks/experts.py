@@ -40,6 +40,8 @@ def expert_mask(
     :class:`Experts`.
 
   Example:
+    >>> import jax.numpy as jnp
+    >>> from sparse_regimes.masks.experts import expert_mask
     >>> expert_mask(jnp.array([1.0, 3.0]), 0.5, 2).astype(int)
     Array([0, 0, 1, 1], dtype=int32)
 
@@ -73,6 +75,8 @@ def make_experts(
     ValueError: for groups that do not divide the neurons.
 
   Example:
+    >>> import numpy as np
+    >>> from sparse_regimes.masks.experts import make_experts
     >>> w = np.array([[1.0, 0.0, 1.0, 0.0], [0.0, 1.0, 0.1, 1.0]])
     >>> experts = make_experts(w, 2)
     >>> sorted(sorted(part.tolist()) for part in experts.order.reshape(2, 2))
@@ -126,6 +130,9 @@ def reordered(
     order: of :class:`Experts`; its ``np.argsort`` leads back.
 
   Example:
+    >>> import jax.numpy as jnp
+    >>> import numpy as np
+    >>> from sparse_regimes.masks.experts import reordered
     >>> w_in, w_out = jnp.eye(2), jnp.array([[1.0], [2.0]])
     >>> w_in, _, w_out = reordered(w_in, None, w_out, np.array([1, 0]))
     >>> (jnp.array([3.0, 4.0]) @ w_in) @ w_out

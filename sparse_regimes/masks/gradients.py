@@ -33,6 +33,9 @@ def kept(
     The shape and dtype of ``activated``.
 
   Example:
+    >>> import jax
+    >>> import jax.numpy as jnp
+    >>> from sparse_regimes.masks.gradients import GRADIENTS, kept
     >>> x, mask = jnp.array([1.0, 2.0]), jnp.array([False, True])
     >>> def of_sum(gradient):
     ...   return jax.grad(lambda x: jnp.sum(kept(x, 3 * x, mask, gradient)))(x)

@@ -96,6 +96,8 @@ def sparse_activation(
     ValueError: for an unknown name; the message lists the choices.
 
   Example:
+    >>> import jax.numpy as jnp
+    >>> from sparse_regimes import sparse_activation
     >>> sparse_activation(jnp.array([[-1.0, 3.0, 1.0, 2.0]]), 0.5)
     Array([[0., 3., 0., 2.]], dtype=float32)
     >>> sparse_activation(jnp.array([[4.0, 3.0, 1.0, 2.0]]), 0.5, mask="nm:2")

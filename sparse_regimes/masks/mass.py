@@ -33,6 +33,8 @@ def top_p_mask(
     bool, the shape of ``scores``.
 
   Example:
+    >>> import jax.numpy as jnp
+    >>> from sparse_regimes.masks.mass import top_p_mask
     >>> top_p_mask(jnp.array([4.0, -3.0, 2.0, 1.0]), 0.7, axis=0).astype(int)
     Array([1, 1, 0, 0], dtype=int32)
 
@@ -88,6 +90,8 @@ def max_p_mask(
     bool, the shape of ``scores``.
 
   Example:
+    >>> import jax.numpy as jnp
+    >>> from sparse_regimes.masks.mass import max_p_mask
     >>> max_p_mask(jnp.array([4.0, -3.0, 2.0, 1.0]), 0.5, axis=0).astype(int)
     Array([1, 1, 1, 0], dtype=int32)
 

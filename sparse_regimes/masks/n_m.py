@@ -35,6 +35,8 @@ def n_m_mask(
     ValueError: for an m that does not divide the axis, an n above m.
 
   Example:
+    >>> import jax.numpy as jnp
+    >>> from sparse_regimes.masks.n_m import n_m_mask
     >>> x = jnp.array([3.0, 1.0, 2.0, 0.0, 5.0, 5.0, 5.0, 6.0])
     >>> n_m_mask(x, 2, 4).astype(int)
     Array([1, 0, 1, 0, 1, 0, 0, 1], dtype=int32)
@@ -97,6 +99,8 @@ def along_tokens(
     ValueError: as :func:`n_m_mask`, or for a share outside ``[0, 1]``.
 
   Example:
+    >>> import jax.numpy as jnp
+    >>> from sparse_regimes.masks.n_m import along_tokens
     >>> x = jnp.array([[1.0, 0.0], [2.0, 0.0], [3.0, 0.0], [4.0, 5.0]])
     >>> along_tokens(x, 2, 4, dense_share=0.0)[:, 0]
     Array([0., 0., 3., 4.], dtype=float32)

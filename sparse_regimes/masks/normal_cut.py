@@ -35,6 +35,9 @@ def normal_cut(
     derivative with respect to the scores.
 
   Example:
+    >>> import jax
+    >>> import jax.numpy as jnp
+    >>> from sparse_regimes.masks.normal_cut import normal_cut
     >>> x = jax.random.normal(jax.random.key(0), (100_000,))
     >>> cut = normal_cut(x, 0.05, axis=0)
     >>> print(f"{jnp.mean(x > cut):.2f}")

@@ -50,6 +50,8 @@ def quantiles_of(scores: jax.Array, *, by_channel: bool = False) -> jax.Array:
     float32, ``values`` of :class:`Quantiles`.
 
   Example:
+    >>> import jax.numpy as jnp
+    >>> from sparse_regimes.masks.quantiles import quantiles_of
     >>> quantiles_of(jnp.arange(5.0))[512]
     Array(2., dtype=float32)
   """
@@ -95,6 +97,9 @@ def threshold(state: Quantiles, keep_ratio: ArrayLike) -> jax.Array:
     float32, a scalar or ``[channels]``.
 
   Example:
+    >>> import jax.numpy as jnp
+    >>> from sparse_regimes.masks.quantiles import Quantiles
+    >>> from sparse_regimes.masks.quantiles import quantiles_of, threshold
     >>> state = Quantiles(quantiles_of(jnp.arange(1001.0)), jnp.int32(1))
     >>> print(f"{threshold(state, 0.25):.1f}")
     750.0

@@ -79,6 +79,7 @@ def make_rule(name: str) -> Rule:
     ValueError: naming ``mask``, for one that there is not.
 
   Example:
+    >>> from sparse_regimes.masks.rules import make_rule
     >>> make_rule("nm:4").begin is None, make_rule("threshold").begin is None
     (True, False)
   """

@@ -67,6 +67,8 @@ def topk_mask(
       scalar, scores that are not real, an unknown implementation.
 
   Example:
+    >>> import jax.numpy as jnp
+    >>> from sparse_regimes import topk_mask
     >>> topk_mask(jnp.array([3.0, 1.0, 2.0, 2.0]), 0.5, axis=0)
     Array([ True, False,  True, False], dtype=bool)
 
@@ -114,6 +116,8 @@ def sparsify(
     ValueError: for an unknown scope, score or implementation, or a scalar x.
 
   Example:
+    >>> import jax.numpy as jnp
+    >>> from sparse_regimes import sparsify
     >>> sparsify(jnp.array([[-3.0, 1.0, 2.0, 0.5]]), 0.5, score="magnitude")
     Array([[-3.,  0.,  2.,  0.]], dtype=float32)
 

@@ -24,6 +24,8 @@ def at_site(keep_ratio: ArrayLike, site: int | jax.Array) -> jax.Array:
     ValueError: for a vector that has no such entry.
 
   Example:
+    >>> import jax.numpy as jnp
+    >>> from sparse_regimes import at_site
     >>> print(at_site(0.5, 3), at_site(jnp.array([0.1, 0.2]), 1))
     0.5 0.2
 

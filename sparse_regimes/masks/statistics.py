@@ -19,6 +19,8 @@ def nonzero_fraction(x: jax.Array) -> jax.Array:
     float32 scalar in ``[0, 1]``.
 
   Example:
+    >>> import jax.numpy as jnp
+    >>> from sparse_regimes.masks.statistics import nonzero_fraction
     >>> nonzero_fraction(jnp.array([0.0, 1.0, 2.0, 0.0]))
     Array(0.5, dtype=float32)
   """
@@ -46,6 +48,7 @@ def skippable_share(
     None where it is not known what reads the sites.
 
   Example:
+    >>> from sparse_regimes.masks.statistics import skippable_share
     >>> skippable_share((100, {"a": 40, "b": 40}), [0.5, 0.25])
     0.5
   """
@@ -85,6 +88,8 @@ def site_sums(
     score: what it ranks by, ``value`` or ``magnitude``.
 
   Example:
+    >>> import jax.numpy as jnp
+    >>> from sparse_regimes.masks.statistics import site_sums
     >>> sums = site_sums(jnp.array([[1.0, 3.0]]), jnp.array([[0.0, 3.0]]))
     >>> print(sums.threshold, sums.kept / sums.total, sums.active)
     3.0 0.75 [False  True]

@@ -43,6 +43,9 @@ class ActorCritic(nn.Module):
     ValueError: on construction, naming the attribute that is wrong.
 
   Example:
+    >>> import jax
+    >>> import jax.numpy as jnp
+    >>> from sparse_regimes.models import ActorCritic
     >>> model = ActorCritic(width=8, num_actions=2)
     >>> x = jnp.zeros((3, 4))
     >>> variables = model.init(jax.random.key(0), x, 1.0)

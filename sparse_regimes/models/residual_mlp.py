@@ -30,6 +30,9 @@ class ResidualMLP(nn.Module):
     ValueError: on construction, naming the attribute that is wrong.
 
   Example:
+    >>> import jax
+    >>> import jax.numpy as jnp
+    >>> from sparse_regimes.models import ResidualMLP
     >>> model = ResidualMLP(width=32)
     >>> images = jnp.zeros((2, 8, 8, 3))
     >>> variables = model.init(jax.random.key(0), images, 1.0)

@@ -80,6 +80,9 @@ class Transformer(nn.Module):
       are not noticed.
 
   Example:
+    >>> import jax
+    >>> import jax.numpy as jnp
+    >>> from sparse_regimes.models import Transformer
     >>> model = Transformer(depth=2, width=32, heads=2, context=8)
     >>> tokens = jnp.zeros((1, 8), jnp.int32)
     >>> variables = model.init(jax.random.key(0), tokens, 1.0)

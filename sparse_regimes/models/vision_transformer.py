@@ -44,6 +44,9 @@ class VisionTransformer(nn.Module):
       patches as the first ones.
 
   Example:
+    >>> import jax
+    >>> import jax.numpy as jnp
+    >>> from sparse_regimes.models import VisionTransformer
     >>> model = VisionTransformer(depth=2, width=32, heads=2, patch=4)
     >>> images = jnp.zeros((2, 16, 16, 3))
     >>> variables = model.init(jax.random.key(0), images, 1.0)

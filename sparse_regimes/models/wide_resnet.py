@@ -52,6 +52,9 @@ class WideResNet(nn.Module):
     ValueError: on construction, naming the attribute that is wrong.
 
   Example:
+    >>> import jax
+    >>> import jax.numpy as jnp
+    >>> from sparse_regimes import WideResNet
     >>> model = WideResNet(depth=10, widen=1)
     >>> images = jnp.zeros((2, 32, 32, 3))
     >>> variables = jax.jit(model.init)(jax.random.key(0), images, 1.0)
@@ -227,6 +230,8 @@ def from_reference(
       or no names.
 
   Example:
+    >>> import numpy as np
+    >>> from sparse_regimes.models.wide_resnet import from_reference
     >>> from_reference({"conv1.weight": np.zeros((3, 3, 3, 16))})[
     ...   "params"]["stem"]["kernel"].shape
     (3, 3, 3, 16)

@@ -39,9 +39,11 @@ def functional(
     ValueError: on a call, if there are neither stats nor sites.
 
   Example:
+    >>> import jax.numpy as jnp
+    >>> from flax import nnx
     >>> import sparse_regimes as sr
     >>> model = sr.nnx.ResidualMLP(48, width=16, depth=2, rngs=nnx.Rngs(0))
-    >>> variables, apply_fn = functional(model)
+    >>> variables, apply_fn = sr.nnx.functional(model)
     >>> logits, stats = apply_fn(variables, jnp.ones((3, 4, 4, 3)), 0.5)
     >>> sorted(variables), logits.shape, stats.shape
     (['params'], (3, 10), (2,))

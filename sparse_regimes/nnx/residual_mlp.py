@@ -55,6 +55,9 @@ class ResidualMLP(nnx.Module):
     ValueError: naming the argument that is wrong.
 
   Example:
+    >>> import jax.numpy as jnp
+    >>> from flax import nnx
+    >>> from sparse_regimes.nnx import ResidualMLP
     >>> model = ResidualMLP(48, width=16, depth=2, rngs=nnx.Rngs(0))
     >>> logits, stats = model(jnp.ones((2, 4, 4, 3)), 0.2)
     >>> logits.shape, stats.shape

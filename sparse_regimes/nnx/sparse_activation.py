@@ -47,6 +47,7 @@ class SparseActivation(nnx.Module):
 
   Example:
     >>> import jax.numpy as jnp
+    >>> from sparse_regimes.nnx import SparseActivation
     >>> layer = SparseActivation()
     >>> layer(jnp.array([[1.0, 2.0, 3.0, -4.0]]), 0.5)
     Array([[0., 2., 3., 0.]], dtype=float32)

@@ -29,6 +29,7 @@ class Budget:
     keep_ratios: in ``[0, 1]``; each differs from the one before.
 
   Example:
+    >>> from sparse_regimes.runs.cycles import Budget
     >>> budget = Budget()
     >>> for step, keep_ratio in enumerate((1.0, 0.5, 0.5, 0.2, 1.0, 0.9), 1):
     ...   budget.see(step, keep_ratio)

@@ -79,6 +79,7 @@ def metric_of(record: Mapping[str, Any]) -> str:
   """The metric of the task whose record this is.
 
   Example:
+    >>> from sparse_regimes.runs.journal import metric_of, record_names
     >>> metric_of(dict.fromkeys(record_names("score")))
     'score'
   """

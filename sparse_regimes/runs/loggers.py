@@ -143,6 +143,7 @@ def grouped(record: Mapping[str, Any]) -> dict[str, float]:
   """The numbers of a record by ``group/name``, without those not known.
 
   Example:
+    >>> from sparse_regimes.runs.loggers import grouped
     >>> grouped({"epoch": 1, "train_loss": 0.5, "test_sparse_accuracy": 0.2})
     {'train/loss': 0.5, 'test_sparse/accuracy': 0.2}
   """
@@ -162,6 +163,7 @@ def of_sites(
   """Nonzero fractions by ``sites_BUDGET/NAME``.
 
   Example:
+    >>> from sparse_regimes.runs.loggers import of_sites
     >>> of_sites({"test_dense_sites": [0.5]}, ["head"])
     {'sites_dense/head': 0.5}
   """

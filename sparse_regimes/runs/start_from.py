@@ -129,6 +129,8 @@ def adopt(params: Any, past: Any) -> tuple[Any, list[str], list[str]]:
     ValueError: if a parameter of both has another shape.
 
   Example:
+    >>> import jax.numpy as jnp
+    >>> from sparse_regimes.runs.start_from import adopt
     >>> new, past = {"a": jnp.zeros(1), "b": jnp.zeros(1)}, {"a": jnp.ones(1)}
     >>> adopt(new, past)[1:]
     (['b'], [])

@@ -109,6 +109,7 @@ def rate_of(task: Task | type[Task], config: Any) -> tuple[str, int]:
 
   Example:
     >>> from types import SimpleNamespace
+    >>> from sparse_regimes.tasks import rate_of
     >>> rate_of(SimpleNamespace(unit="images"), None)
     ('images', 1)
   """
@@ -121,6 +122,7 @@ def gather(examples: Examples, index: jax.Array) -> dict[str, jax.Array]:
 
   Example:
     >>> import jax.numpy as jnp
+    >>> from sparse_regimes.tasks import gather
     >>> gather({"labels": jnp.array([3, 4, 5])}, jnp.array([2, 0]))["labels"]
     Array([5, 3], dtype=int32)
   """
@@ -158,6 +160,7 @@ def length(examples: Examples) -> int:
   """How many examples there are.
 
   Example:
+    >>> from sparse_regimes.tasks import length
     >>> length({"labels": [3, 4, 5]})
     3
   """

@@ -25,6 +25,9 @@ def random_crop(key: jax.Array, images: jax.Array, padding: int) -> jax.Array:
     The same shape and dtype.
 
   Example:
+    >>> import jax
+    >>> import jax.numpy as jnp
+    >>> from sparse_regimes.training.augment import random_crop
     >>> moved = random_crop(jax.random.key(0), jnp.ones((2, 4, 4, 1)), 1)
     >>> moved.shape
     (2, 4, 4, 1)

@@ -33,13 +33,16 @@ def averaging(train_step: TrainStep, decay: float) -> TrainStep:
     ValueError: for a decay out of its range.
 
   Example:
+    >>> import jax
+    >>> import jax.numpy as jnp
+    >>> import optax
+    >>> from sparse_regimes import TrainState, controllers
+    >>> from sparse_regimes.training.averaging import averaging
     >>> def train_step(state, batch):
     ...   params = {"w": state.params["w"] + 1}
     ...   return state.replace(params=params, step=state.step + 1), {
     ...     "skipped": jnp.zeros(())
     ...   }
-    >>> import optax
-    >>> from sparse_regimes import controllers
     >>> params = {"w": jnp.zeros(())}
     >>> state = TrainState.create(
     ...   {"params": params}, tx=optax.sgd(0.1), rng=jax.random.key(0),

@@ -20,6 +20,8 @@ def cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
     float32 ``[...]``, in nats.
 
   Example:
+    >>> import jax.numpy as jnp
+    >>> from sparse_regimes.training.losses import cross_entropy
     >>> cross_entropy(jnp.zeros((1, 10)), jnp.array([3])).round(4)
     Array([2.3026], dtype=float32)
   """

@@ -21,6 +21,8 @@ def is_correct(logits: jax.Array, labels: jax.Array) -> jax.Array:
     ValueError: for labels of another shape.
 
   Example:
+    >>> import jax.numpy as jnp
+    >>> from sparse_regimes.training.metrics import is_correct
     >>> is_correct(jnp.array([[0.0, 2.0], [3.0, 1.0]]), jnp.array([1, 1]))
     Array([ True, False], dtype=bool)
   """
@@ -36,6 +38,8 @@ def check_labels(
   """Raises a ``ValueError`` for what would be broadcast, and so be wrong.
 
   Example:
+    >>> import jax.numpy as jnp
+    >>> from sparse_regimes.training.metrics import check_labels
     >>> check_labels(jnp.zeros((2, 3)), jnp.zeros((2, 1), jnp.int32))
     Traceback (most recent call last):
     ...
@@ -99,6 +103,9 @@ def calibration_error(sums: CalibrationSums) -> float:
   .. math:: \sum_b \frac{n_b}{n} |\mathrm{accuracy}_b - \mathrm{confidence}_b|
 
   Example:
+    >>> import jax.numpy as jnp
+    >>> from sparse_regimes.training.metrics import calibration_error
+    >>> from sparse_regimes.training.metrics import calibration_sums
     >>> logits = jnp.array([[100.0, 0.0], [100.0, 0.0]])
     >>> calibration_error(calibration_sums(logits, jnp.array([0, 1])))
     0.5

@@ -49,6 +49,7 @@ def learning_rate_schedule(
     ValueError: for an unknown schedule or a value outside its range.
 
   Example:
+    >>> from sparse_regimes.training.optimizer import learning_rate_schedule
     >>> rate = learning_rate_schedule(
     ...   "cosine", learning_rate=0.1, epochs=2, steps_per_epoch=10
     ... )
@@ -104,6 +105,8 @@ def sgd(
     ValueError: for a value outside its range.
 
   Example:
+    >>> import jax.numpy as jnp
+    >>> from sparse_regimes.training.optimizer import sgd
     >>> tx = sgd(0.1)
     >>> updates, _ = tx.update(jnp.ones(1), tx.init(jnp.zeros(1)))
     >>> print(f"{updates[0]:.3f}")
@@ -139,6 +142,9 @@ def adam(
     ValueError: for a value outside its range.
 
   Example:
+    >>> import jax
+    >>> import jax.numpy as jnp
+    >>> from sparse_regimes.training.optimizer import adam
     >>> tx = adam(0.1)
     >>> with jax.numpy_dtype_promotion("standard"):  # optax needs the default
     ...   updates, _ = tx.update(jnp.ones(1), tx.init(jnp.zeros(1)))
@@ -192,7 +198,9 @@ def warm_restarts(
     An optax transformation whose state has the ``learning_rate`` last used.
 
   Example:
+    >>> import jax.numpy as jnp
     >>> from sparse_regimes import controllers
+    >>> from sparse_regimes.training.optimizer import warm_restarts
     >>> tx = warm_restarts(lambda step: 1 - step / 4, num_steps=4)
     >>> state = tx.init(None)
     >>> for keep_ratio in (1.0, 0.5, 1.0, 1.0):

@@ -53,6 +53,10 @@ def zeroth_bias(
       parameter or a bias without a norm to refer to.
 
   Example:
+    >>> import jax
+    >>> import jax.numpy as jnp
+    >>> import optax
+    >>> from sparse_regimes.training.projections import zeroth_bias
     >>> params = {
     ...   "norm": {"scale": jnp.array([1.0, -2.0])},
     ...   "bias": {"zeroth_bias": jnp.zeros((1, 2))},
@@ -115,6 +119,9 @@ def restricted_scale(
       is no parameter, or no paths.
 
   Example:
+    >>> import jax.numpy as jnp
+    >>> import optax
+    >>> from sparse_regimes.training.projections import restricted_scale
     >>> params = {"norm": {"scale": jnp.array([1.5, 1.0])}}
     >>> tx = optax.chain(optax.sgd(1.0), restricted_scale(("norm/scale",)))
     >>> grads = {"norm": {"scale": jnp.array([0.2, 0.2])}}
@@ -160,6 +167,10 @@ def frozen(paths: tuple[str, ...]) -> optax.GradientTransformation:
       no parameter.
 
   Example:
+    >>> import jax
+    >>> import jax.numpy as jnp
+    >>> import optax
+    >>> from sparse_regimes.training.projections import frozen
     >>> params = {"norm": {"bias": jnp.ones(1)}, "w": jnp.ones(1)}
     >>> decay = optax.chain(optax.add_decayed_weights(0.5), optax.sgd(1.0))
     >>> tx = optax.chain(decay, frozen(("norm/bias",)))

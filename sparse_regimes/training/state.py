@@ -31,7 +31,10 @@ class TrainState(struct.PyTreeNode):
   written as their data.
 
   Example:
-    >>> from sparse_regimes import controllers
+    >>> import jax
+    >>> import jax.numpy as jnp
+    >>> import optax
+    >>> from sparse_regimes import TrainState, controllers
     >>> state = TrainState.create(
     ...   {"params": {"w": jnp.ones(2)}},
     ...   tx=optax.sgd(0.1),

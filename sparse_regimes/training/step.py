@@ -81,17 +81,20 @@ def make_step(
       does not fit.
 
   Example:
+    >>> import jax
+    >>> import jax.numpy as jnp
+    >>> import optax
     >>> import sparse_regimes as sr
     >>> def loss_fn(params, model_state, batch, *, keep_ratio, rng):
     ...   hidden = sr.sparse_activation(batch["x"] @ params["a"], keep_ratio)
     ...   return jnp.mean(jnp.abs(hidden @ params["b"] - batch["y"])), {}
     >>> tx = optax.sgd(0.1)
     >>> controller = sr.controllers.strategy1(signal="loss", drop_tol=0.5)
-    >>> state = TrainState.create(
+    >>> state = sr.TrainState.create(
     ...   {"params": {"a": jnp.ones((3, 8)), "b": jnp.ones((8, 1))}},
     ...   tx=tx, controller=controller, rng=jax.random.key(0),
     ... )
-    >>> step = make_step(loss_fn, tx, controller)
+    >>> step = sr.make_step(loss_fn, tx, controller)
     >>> batch = {"x": jnp.ones((4, 3)), "y": jnp.ones((4, 1))}
     >>> state, metrics = step(state, batch)
     >>> sorted(metrics)
@@ -221,7 +224,11 @@ def make_train_step(
     ``nonzero/NAME``, that of each site that has a name.
 
   Example:
-    >>> from sparse_regimes import controllers, models
+    >>> import jax
+    >>> import jax.numpy as jnp
+    >>> import optax
+    >>> from sparse_regimes import TrainState, controllers
+    >>> from sparse_regimes import make_train_step, models
     >>> model = models.ResidualMLP(width=8, depth=1)
     >>> tx, controller = optax.sgd(0.1), controllers.strategy1()
     >>> batch = {"images": jnp.ones((4, 8, 8, 3)), "labels": jnp.arange(4)}
