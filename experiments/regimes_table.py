@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import language_table
 import matplotlib as mpl
 import numpy as np
 
@@ -269,6 +270,7 @@ TITLES = {
   "image": "images",
   "image_augmented": "images, moved and flipped",
 }
+SMALL = (6.4, 5.2)
 UNITS = {"loss": "nats a character (less is better)", "accuracy": "accuracy"}
 CHANCE = {"accuracy": 0.1}
 
@@ -305,7 +307,7 @@ def draw(path: Path, tasks: Sequence[str], arms: Iterable[str]) -> None:
 def draw_cartpole(path: Path) -> None:
   """Returns over keep ratios, with the range of the seeds."""
   content = json.loads((RESULTS / "cartpole.json").read_text())
-  figure, axis = plt.subplots(figsize=(7.5, 4.6))
+  figure, axis = plt.subplots(figsize=SMALL)
   lines = {}
   for arm, runs in content["arms"].items():
     key = {"dense": DENSE}.get(arm, arm)
@@ -313,6 +315,22 @@ def draw_cartpole(path: Path) -> None:
     label = DRAWN[key][0]
     lines[label] = _banded(axis, key, content["keep_ratios"], values)
   axis.set_ylabel("return (500 is the most)")
+  _finish(figure, lines, path)
+
+
+def draw_language(path: Path) -> None:
+  """Losses over keep ratios of the networks of docs/language.md."""
+  colors = ("#444444", "#d98200", "#2a9d5c", "#8c564b", "#c1272d", "#7b52ab")
+  figure, axis = plt.subplots(figsize=SMALL)
+  lines = {}
+  for (name, label), color in zip(
+    language_table.ARMS.items(), colors, strict=True
+  ):
+    text = (language_table.RESULTS / f"{name}-sweep.json").read_text()
+    rows = json.loads(text)["rows"]
+    x, y = zip(*((r["keep_ratio"], r["loss"]) for r in rows), strict=True)
+    (lines[label],) = axis.plot(x, y, "o-", color=color)
+  axis.set_ylabel(UNITS["loss"].partition(" (")[0])
   _finish(figure, lines, path)
 
 
@@ -334,7 +352,7 @@ def _finish(figure: Any, lines: Mapping[str, Any], path: Path) -> None:
     axis.set_xlabel("keep ratio at evaluation")
     axis.grid(alpha=0.3)
     axis.spines[["top", "right"]].set_visible(False)
-  columns = 4 if len(figure.axes) > 1 else 3
+  columns = 4 if len(figure.axes) > 1 else 2
   rows = -(-len(lines) // columns)
   figure.legend(
     *(lines.values(), lines),
@@ -342,7 +360,7 @@ def _finish(figure: Any, lines: Mapping[str, Any], path: Path) -> None:
     ncols=columns,
     frameon=False,
   )
-  figure.tight_layout(rect=(0, 0.015 + 0.055 * rows, 1, 1))
+  figure.tight_layout(rect=(0, 0.02 + 0.06 * rows, 1, 1))
   figure.savefig(path, dpi=110)
   plt.close(figure)
 
@@ -358,8 +376,11 @@ def tables() -> dict[str, Callable[[], str]]:
 
 
 def draw_all() -> None:
-  """The three figures."""
+  """The figures."""
   draw(RESULTS / "budgets.png", ("text_cpu", "image"), FRONT)
   every = ("text", "image", "image_augmented")
   draw(RESULTS / "budgets_all.png", every, DRAWN)
-  draw_cartpole(RESULTS / "cartpole.png")
+  # For half of a page's width.
+  with plt.rc_context({"font.size": 13}):
+    draw_cartpole(RESULTS / "cartpole.png")
+    draw_language(language_table.RESULTS / "budgets.png")
