@@ -149,14 +149,14 @@ def test_the_same_seed_gives_the_same_run(run, tmp_path):
 @pytest.mark.parametrize(
   ("arguments", "message"),
   [
-    ([], "--config must be a config file"),
+    ([], "--config must be given, such as"),
     (["--config=nope.py"], "nope.py"),
     ([SMOKE, "--config.model.norm=group"], "model.norm must be one of"),
     ([SMOKE, "--config.train.batch_size=1281"], "at most the 1280 training"),
     ([SMOKE, "--config.train.nope=1"], "train has no field 'nope'"),
     ([SMOKE, "--nope=1"], "--nope=1 is not a known argument"),
     ([SMOKE, "--workdir=/dev/null/run"], "--workdir must be a folder"),
-    (["--mode=eval"], "--workdir must hold a run, got None"),
+    (["--mode=eval"], "--workdir must be given: the folder of the run"),
     (["--mode=fly"], "argument --mode: invalid choice: 'fly'"),
     ([SMOKE, "--workdir"], "argument --workdir: expected one argument"),
     ([SMOKE, "--workdir=/proc/run"], "--workdir must be writable"),

@@ -147,6 +147,30 @@ def test_what_is_none_is_a_line_and_leaves_nothing(
 
 
 @pytest.mark.run
+@pytest.mark.parametrize(
+  ("change", "shape"),
+  [
+    (("images.reshape(len(images), -1)", "images"), "[1, 8, 8, 10]"),
+    (("nn.Dense(self.num_classes)", "nn.Dense(3)"), "[1, 3]"),
+  ],
+)
+def test_outputs_that_tell_no_classes_are_a_line(
+  tmp_path, capsys, change, shape
+):
+  file = tmp_path / "mine.py"
+  file.write_text(CODE.replace(*change))
+  code = main(
+    [
+      *(f"--config={TINY_RUN}", f"--workdir={tmp_path / 'run'}"),
+      f"--config.model.name={file}:Net",
+    ]
+  )
+  assert code == 2
+  (line,) = capsys.readouterr().err.splitlines()
+  assert f"a number for each class, got {shape}" in line
+
+
+@pytest.mark.run
 def test_a_network_whose_mask_is_no_module_is_swept_by_what_it_reports(
   tmp_path, capsys
 ):
@@ -242,7 +266,7 @@ def test_the_page_s_examples_are_what_a_run_takes():
   names: dict = {}
   for block in re.findall(r"```python\n(.*?)```", page, re.DOTALL):
     exec(compile(block, "your_own.md", "exec"), names)
-  check_dataset(names["stripes"](), "stripes")
+  check_dataset(names["stripes"]())
   assert isinstance(names["halved"](), names["sr"].Controller)
   model = names["Net"](num_classes=2)
   logits, stats = model.init_with_output(

@@ -79,7 +79,7 @@ def test_files_that_are_none(tmp_path):
   with pytest.raises(InputError, match=r"data.name npz:.*No such file"):
     named.load(f"npz:{tmp_path}/nowhere.npz", "")
   (tmp_path / "text.npz").write_text("no arrays")
-  with pytest.raises(InputError, match=r"data.name npz:"):
+  with pytest.raises(InputError, match=r"it must be a file as numpy.savez"):
     named.load(f"npz:{tmp_path}/text.npz", "")
 
 

@@ -66,7 +66,7 @@ def test_drawings_are_those_of_their_program(name):
 def test_every_command_that_is_told_exists():
   pages = ("start", "recipes", "tasks", "concepts")
   text = "\n".join((DOCS / f"{page}.md").read_text() for page in pages)
-  for name in re.findall(r"--config=(\w+)", text):
+  for name in re.findall(r"--config=(\w+)(?![\w/])", text):
     if len(name) > 1:  # A and B stand for any
       assert (ROOT / "configs" / f"{name}.py").exists(), name
   targets = (ROOT / "Makefile").read_text()

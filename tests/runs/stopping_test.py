@@ -75,6 +75,17 @@ def test_a_second_signal_ends_at_once():
 
 
 @pytest.mark.run
+def test_a_termination_that_comes_twice_at_once_is_one():
+  with start(grace=3) as process:
+    process.send_signal(signal.SIGTERM)
+    assert "SIGTERM: finishing" in process.stderr.readline()
+    process.send_signal(signal.SIGTERM)
+    # It goes on to the end of the grace.
+    assert "not done after 3 s" in process.stderr.readline()
+  assert process.returncode == 143
+
+
+@pytest.mark.run
 def test_the_grace_ends():
   with start(grace=0.5) as process:
     asked = time.monotonic()

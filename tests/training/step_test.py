@@ -163,6 +163,18 @@ def test_one_compilation_while_the_budget_moves():
   assert train_step._cache_size() == 1
 
 
+@pytest.mark.parametrize(
+  "batch", [{"x": jnp.ones((2, 4)), "y": jnp.ones(2)}, (jnp.ones(2),) * 2]
+)
+def test_a_batch_without_its_names_is_told(batch):
+  model, state, step = tiny_setup(controllers.constant(0.5), sgd(0.05))
+  message = "must be a dict with 'images' and"
+  with pytest.raises(ValueError, match=message):
+    step(state, batch)
+  with pytest.raises(ValueError, match=message):
+    make_eval_step(model.apply)(state, batch, 1.0)
+
+
 @pytest.mark.parametrize("donate_state", [True, False])
 def test_the_state_is_donated_unless_told_otherwise(donate_state):
   _, state, train_step = tiny_setup(
