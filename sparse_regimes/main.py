@@ -213,7 +213,9 @@ def _run(args: argparse.Namespace, overrides: Sequence[str]) -> None:
       " sparse_regimes.make_train_step(..., jit=False)"
     )
   if args.mode != "train" and args.workdir is None:
-    raise InputError("--workdir must hold a run, got None")
+    raise InputError(
+      f"--workdir must be given: the folder of the run to {args.mode}"
+    )
   if args.mode == "report":
     # Drawing is slow to import, and training may do without.
     from sparse_regimes.reports.run_page import write_report
@@ -259,7 +261,10 @@ def _run(args: argparse.Namespace, overrides: Sequence[str]) -> None:
     )
     return
   if args.config is None:
-    raise InputError("--config must be a config file, got nothing")
+    raise InputError(
+      "--config must be given, such as --config=quickstart; `list` shows the"
+      " others, --help all arguments"
+    )
   if args.print_config:
     for field, value in configs.flatten(
       configs.load(args.config, overrides)

@@ -2,6 +2,7 @@
 
 import ast
 import inspect
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +13,9 @@ from sparse_regimes.data.text import DESCRIBED as TEXTS
 from sparse_regimes.errors import InputError
 from sparse_regimes.runs import makers, summary
 from sparse_regimes.runs.config import shipped_configs
+
+# As in :class:`sparse_regimes.Task`, of which a person reads the last part.
+_ROLE = re.compile(r":\w+:`~?(?:[\w.]*\.)?(\w+)`")
 
 
 def named() -> Iterator[str]:
@@ -34,7 +38,8 @@ def _section(title: str, how: str, described: dict[str, str]) -> Iterator[str]:
   yield f"{title}, {how}"
   width = max(map(len, described))
   for name, text in described.items():
-    yield f"  {name:<{width}}  {text.partition(chr(10))[0]}"
+    first = _ROLE.sub(r"\1", text.partition("\n")[0]).replace("``", "")
+    yield f"  {name:<{width}}  {first}"
 
 
 def checked(data_dir: str = "") -> Iterator[str]:

@@ -94,15 +94,14 @@ class Dataset(NamedTuple):
     return self.normalize or Normalize.of(self.train_images)
 
 
-def check_dataset(data: Dataset, field: str) -> None:
+def check_dataset(data: Dataset) -> None:
   """Raises a ``ValueError`` for what no run could train on.
 
   Args:
     data: from anywhere.
-    field: that named it, for the message.
   """
   if not isinstance(data, Dataset):
-    raise ValueError(f"{field} must give a Dataset, got {type(data).__name__}")
+    raise ValueError(f"it must give a Dataset, got {type(data).__name__}")
   for split, images, labels in (
     ("train", data.train_images, data.train_labels),
     ("test", data.test_images, data.test_labels),
@@ -111,25 +110,24 @@ def check_dataset(data: Dataset, field: str) -> None:
     shape = getattr(images, "shape", ())
     if len(shape) != 4 or dtype != np.uint8:
       raise ValueError(
-        f"{field}: {split}_images must be uint8 [n, h, w, c], got {dtype}"
-        f" {shape}"
+        f"{split}_images must be uint8 [n, h, w, c], got {dtype} {shape}"
       )
     if shape[1:] != data.train_images.shape[1:] or not len(images):
       raise ValueError(
-        f"{field}: both splits must have images, of one shape, got"
+        f"both splits must have images, of one shape, got"
         f" {data.train_images.shape} and {data.test_images.shape}"
       )
     if np.shape(labels) != images.shape[:1] or not np.issubdtype(
       labels.dtype, np.integer
     ):
       raise ValueError(
-        f"{field}: {split}_labels must be {len(images)} integers, got"
+        f"{split}_labels must be {len(images)} integers, got"
         f" {getattr(labels, 'dtype', type(labels).__name__)}"
         f" {np.shape(labels)}"
       )
     if labels.min() < 0 or labels.max() >= data.num_classes:
       raise ValueError(
-        f"{field}: {split}_labels must be in [0, {data.num_classes}), got"
+        f"{split}_labels must be in [0, {data.num_classes}), got"
         f" {labels.min()} to {labels.max()}"
       )
 

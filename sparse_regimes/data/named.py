@@ -100,7 +100,7 @@ def load(
       )
     else:
       data = tfds_sets.load(rest, Path(cifar10.folder(data_dir)))
-    check_dataset(data, name)
+    check_dataset(data)
     if not is_streamed(stream, data.train_images):
       data = data._replace(
         train_images=_in_memory(data.train_images),

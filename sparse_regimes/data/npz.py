@@ -1,5 +1,6 @@
 """``npz:PATH``: a data set that NumPy saved."""
 
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,9 @@ def load(path: Path) -> Dataset:
     OSError: if it cannot be read.
     ValueError: if it is no such file.
   """
+  # NumPy takes other files, too, and has other advice for what is none.
+  if path.is_file() and not zipfile.is_zipfile(path):
+    raise ValueError("it must be a file as numpy.savez writes it (.npz)")
   with np.load(path, allow_pickle=False) as file:
     for names in NAMES:
       if set(names) <= set(file.files):

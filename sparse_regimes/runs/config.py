@@ -223,7 +223,7 @@ def _read(path: str) -> Mapping[str, Any]:
   if not file.is_file():
     raise InputError(
       f"--config must be a config file or one of {', '.join(shipped)}, got"
-      f" {path!r}, which does not exist{did_you_mean(name, shipped)}"
+      f" {path!r}, which does not exist{did_you_mean(file.stem, shipped)}"
     )
   try:
     if file.suffix == ".json":

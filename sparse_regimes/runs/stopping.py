@@ -12,6 +12,9 @@ from typing import Self
 # The step is finished and the state saved in this time, or the process ends
 # without: systems that preempt kill after 30 seconds.
 GRACE_SECONDS = 25.0
+# A SIGTERM that comes so soon after another is the same one: ``timeout`` and
+# schedulers send it to a process and to its group.
+_SAME_SECONDS = 1.0
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -41,7 +44,8 @@ class StopSignals:
 
   A thread waits for them, since Python's own handlers wait for the main thread,
   which may compile for minutes. A second signal, or the end of the grace,
-  ends the process at once: what was saved before is safe in any case.
+  ends the process at once: what was saved before is safe in any case. (A second
+  SIGTERM within a second does not count.)
 
   Use it as a context manager, in the main thread. While it is not ``graceful``
   a signal raises :class:`Stopped` wherever the main thread is.
@@ -54,6 +58,7 @@ class StopSignals:
   def __init__(self, signals: tuple[signal.Signals, ...] = _SIGNALS):
     self.requested: int | None = None
     self.graceful = False
+    self._raised = False
     self._signals = signals
 
   def check(self) -> None:
@@ -92,8 +97,17 @@ class StopSignals:
     """Runs in the main thread, when it next runs Python."""
     del frame
     self.requested = number
-    if not self.graceful:
+    # Once: raised anew, it would break what ends in good order.
+    if not self.graceful and not self._raised:
+      self._raised = True
       raise Stopped(number)
+
+  def _first(self, deadline: float | None) -> int | None:
+    """The signal that has just come; None if it has been a while."""
+    if deadline is None:
+      return None
+    since = time.monotonic() - (deadline - GRACE_SECONDS)
+    return self.requested if since < _SAME_SECONDS else None
 
   def _watch(self) -> None:
     deadline = None
@@ -104,6 +118,8 @@ class StopSignals:
       if number == 0:
         return
       if ready and number not in self._signals:
+        continue
+      if ready and number == signal.SIGTERM == self._first(deadline):
         continue
       if deadline is not None:
         why = "again" if ready else f"not done after {GRACE_SECONDS:.0f} s"

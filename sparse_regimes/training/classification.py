@@ -77,6 +77,7 @@ def classification_loss(
   def batch_loss(
     params: Any, model_state: Any, batch: Batch, *, keep_ratio: Any, rng: Any
   ) -> tuple[jax.Array, dict[str, Any]]:
+    check_batch(batch, inputs)
     returned, updated = apply_fn(
       {"params": params, **model_state},
       preprocess(batch[inputs]),
@@ -107,6 +108,17 @@ def classification_loss(
     }
 
   return batch_loss
+
+
+def check_batch(batch: Any, inputs: str) -> None:
+  """Raises a ``ValueError`` for a batch without inputs or labels."""
+  names = (inputs, "labels")
+  if not isinstance(batch, Mapping) or not set(names) <= set(batch):
+    got = [*batch] if isinstance(batch, Mapping) else type(batch).__name__
+    raise ValueError(
+      f"a batch must be a dict with {inputs!r} and 'labels', got {got}; inputs"
+      " of another name: classification_loss(..., inputs=NAME)"
+    )
 
 
 def logits_and_stats(returned: Any) -> tuple[Any, Any]:

@@ -9,6 +9,7 @@ from jax.typing import ArrayLike
 
 from sparse_regimes.training.classification import (
   Batch,
+  check_batch,
   counted_sums,
   identity,
   logits_and_stats,
@@ -77,6 +78,7 @@ def make_eval_step(
   """
 
   def evaluate(state: Any, batch: Batch, keep_ratio: jax.Array) -> Metrics:
+    check_batch(batch, inputs)
     variables = state.variables if isinstance(state, TrainState) else state
     logits, stats = logits_and_stats(
       apply_fn(variables, preprocess(batch[inputs]), keep_ratio, train=False)

@@ -1,5 +1,6 @@
 """The classification of images, as a task of a run."""
 
+import functools
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -15,7 +16,7 @@ from sparse_regimes.analysis.network import measure_state
 from sparse_regimes.controllers import Controller
 from sparse_regimes.data import named
 from sparse_regimes.data.dataset import Dataset, Normalize
-from sparse_regimes.errors import in_range, one_of, section_of
+from sparse_regimes.errors import InputError, in_range, one_of, section_of
 from sparse_regimes.references import is_reference, resolve
 from sparse_regimes.tasks.base import Examples, check_names, gather
 from sparse_regimes.tasks.classification import splits
@@ -57,6 +58,7 @@ class Classification:
   ):
     self._loss_fn = _loss_fn(loss)
     self._augment = config.augment.to_dict()
+    self._is_own = is_reference(config.model.name)
     scale = None
     if constants:
       scale = Normalize(tuple(constants["mean"]), tuple(constants["std"]))
@@ -121,6 +123,8 @@ class Classification:
     controller: Controller,
   ) -> TrainStep:
     """A step on augmented batches."""
+    if self._is_own and self._loss_fn is cross_entropy:
+      self._check_outputs(model)
     with section_of("augment"):
       loss_fn = augmented(
         classification_loss(
@@ -130,6 +134,20 @@ class Classification:
         **self._augment,
       )
     return make_step(loss_fn, tx, controller)
+
+  def _check_outputs(self, model: nn.Module) -> None:
+    """Raises an ``InputError`` for a network that does not tell the classes."""
+    wanted = (1, self.arguments["num_classes"])
+    variables = jax.eval_shape(model.init, jax.random.key(0), self.inputs, 1.0)
+    logits, _ = jax.eval_shape(
+      functools.partial(model.apply, train=False), variables, self.inputs, 1.0
+    )
+    if logits.shape != wanted:
+      raise InputError(
+        f"model.name: outputs for inputs {[*self.inputs.shape]} must have the"
+        f" shape {[*wanted]}, a number for each class, got"
+        f" {[*logits.shape]}; x.reshape(len(x), -1) makes vectors of images"
+      )
 
   def extra(self, key: jax.Array) -> None:
     """Nothing."""
