@@ -76,7 +76,8 @@ class TrainState(struct.PyTreeNode):
       extra: any pytree of arrays.
 
     Raises:
-      ValueError: for variables without ``params``.
+      ValueError: for variables without ``params``, what is no controller, or
+        no key.
     """
     if not isinstance(variables, Mapping) or "params" not in variables:
       names = list(variables) if isinstance(variables, Mapping) else variables
@@ -90,6 +91,12 @@ class TrainState(struct.PyTreeNode):
       raise ValueError(f"rng must be a key of jax.random.key, got {rng!r}")
     if not _is_key(rng):
       rng = jax.random.wrap_key_data(rng)
+    if not hasattr(controller, "init") or not hasattr(controller, "update"):
+      name = getattr(controller, "__name__", repr(controller))
+      raise ValueError(
+        "controller must be one, such as controllers.strategy1(), got"
+        f" {name}{': call it' * callable(controller)}"
+      )
     state = cls(
       step=jnp.zeros((), jnp.int32),
       params=params,

@@ -825,3 +825,14 @@ def test_every_number_of_a_step_is_looked_at(where):
   if where in ("moment", "other"):
     # What was not finite before may stay so.
     assert stays_finite(loss, grads, new, new)
+
+
+@pytest.mark.parametrize("given", [controllers.strategy1, 0.5])
+def test_what_is_no_controller_is_told(given):
+  with pytest.raises(ValueError, match=r"controller must be one, such as"):
+    TrainState.create(
+      {"params": jnp.ones(2)},
+      tx=optax.sgd(0.1),
+      controller=given,
+      rng=jax.random.key(0),
+    )
