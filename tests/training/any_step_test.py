@@ -830,7 +830,7 @@ def test_every_number_of_a_step_is_looked_at(where):
 @pytest.mark.parametrize("given", [controllers.strategy1, 0.5])
 def test_what_is_no_controller_is_told(given):
   with pytest.raises(ValueError, match=r"controller must be one, such as"):
-    TrainState.create(
+    sr.TrainState.create(
       {"params": jnp.ones(2)},
       tx=optax.sgd(0.1),
       controller=given,
