@@ -468,7 +468,7 @@ def test_seeds_and_hyper_parameters_side_by_side():
     sr.make_step(loss_fn, optax.sgd(1), by_loss(), jit=False, static_argnums=1)
 
 
-# --- Mistakes that are told ---------------------------------------------------
+# --- More of the same ---------------------------------------------------------
 
 
 @pytest.mark.slow
@@ -611,7 +611,7 @@ def test_a_replaced_state_has_no_aliases():
     )
 
 
-# --- Edges ---------------------------------------------------------------------
+# --- Edges --------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("dtype", [bool, jnp.float32, jnp.int32])
