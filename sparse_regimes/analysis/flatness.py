@@ -147,7 +147,15 @@ def hessian_trace(
 
 
 def mean_and_error(samples: Sequence[jax.Array]) -> tuple[jax.Array, jax.Array]:
-  """The mean and its standard error (NaN for one sample)."""
+  """The mean and its standard error (NaN for one sample).
+
+  Example:
+    >>> import jax.numpy as jnp
+    >>> from sparse_regimes.analysis import mean_and_error
+    >>> mean, error = mean_and_error([jnp.float32(1), jnp.float32(3)])
+    >>> print(f"{mean:.1f} {error:.1f}")
+    2.0 1.0
+  """
   values = jnp.stack(samples)
   error = jnp.std(values, ddof=1) / jnp.sqrt(len(samples))
   return jnp.mean(values), error

@@ -60,6 +60,15 @@ def measure_layer(
 
   Returns:
     :class:`Measures`.
+
+  Example:
+    >>> import jax.numpy as jnp
+    >>> from sparse_regimes.analysis import Layer, measure_layer
+    >>> pre, gradient = jnp.array([[-1.0, 2.0, 3.0, 4.0]]), jnp.ones((1, 4))
+    >>> layer = Layer(pre, jnp.maximum(pre, 0.0), gradient, gradient)
+    >>> found = measure_layer(layer)
+    >>> print(found.active, found.eta_l1, found.flatness)
+    0.75 4.0 None
   """
   eta_l1, eta_square = gradient_norms(layer.pre_gradient)
   before = behind = norm = c = None

@@ -125,6 +125,15 @@ class GatheredDense(nn.Module):
     features: of the output.
     dtype: of the computation.
     kernel_init: of the weights.
+
+  Example:
+    >>> import jax
+    >>> import jax.numpy as jnp
+    >>> from sparse_regimes.layers import GatheredDense
+    >>> layer, x = GatheredDense(features=3), jnp.array([0.0, 2.0, 0.0, 1.0])
+    >>> y, variables = layer.init_with_output(jax.random.key(0), x)
+    >>> bool(jnp.allclose(layer.apply(variables, x, num_gathered=2), y))
+    True
   """
 
   features: int

@@ -174,6 +174,20 @@ def make_norm(
 
   Raises:
     ValueError: for another name; the message lists these.
+
+  Example:
+    >>> import jax
+    >>> import jax.numpy as jnp
+    >>> from flax import linen as nn
+    >>> from sparse_regimes.layers import make_norm
+    >>> class Net(nn.Module):
+    ...   @nn.compact
+    ...   def __call__(self, x, train=False):
+    ...     return make_norm("ln", train=train, dtype=x.dtype, name="norm")(x)
+    >>> x = jnp.array([[1.0, 3.0]])
+    >>> y, _ = Net().init_with_output(jax.random.key(0), x)
+    >>> print(y.round(2))
+    [[-1.  1.]]
   """
   one_of("norm", norm, NORMS)
   if norm == "rms":

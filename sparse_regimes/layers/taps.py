@@ -24,6 +24,17 @@ def tap(module: nn.Module, name: str, value: jax.Array) -> jax.Array:
 
   Raises:
     ValueError: if it is stored already, by another call of the module.
+
+  Example:
+    >>> import jax.numpy as jnp
+    >>> from flax import linen as nn
+    >>> from sparse_regimes.layers import tap
+    >>> class Net(nn.Module):
+    ...   def __call__(self, x):
+    ...     return tap(self, "doubled", 2 * x) + 1
+    >>> y, seen = Net().apply({}, jnp.ones(2), mutable=["taps"])
+    >>> print(y, seen["taps"]["doubled"])
+    [3. 3.] [2. 2.]
   """
   if module.has_variable(PERTURBATIONS, name):
     value = value + module.get_variable(PERTURBATIONS, name)

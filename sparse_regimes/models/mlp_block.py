@@ -62,6 +62,16 @@ class MLPBlock(nn.Module):
     mask: ``topk``, or another one of :func:`sparse_regimes.sparse_activation`.
     gradient: ``masked``, ``straight_through`` or ``dense``.
 
+  Example:
+    >>> import jax
+    >>> import jax.numpy as jnp
+    >>> from sparse_regimes.models import MLPBlock
+    >>> block, z = MLPBlock(width=8, features=4), jnp.eye(4)
+    >>> variables = block.init(jax.random.key(0), z, 1.0, train=False)
+    >>> y, nonzero = block.apply(variables, z, 0.25, train=False)
+    >>> print(y.shape, nonzero)
+    (4, 4) 0.25
+
   Source: Peng et al., arXiv 2309.03004.
   """
 

@@ -181,6 +181,7 @@ class WideResNet(nn.Module):
       makes its share of the latter superfluous.
 
     Example:
+      >>> from sparse_regimes import WideResNet
       >>> total, by_site = WideResNet(28, 4).multiply_adds(32, 32)
       >>> total, len(by_site), by_site["group1_block0_norm1"]
       (845597184, 25, 9437184)

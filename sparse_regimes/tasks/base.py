@@ -52,6 +52,14 @@ class Task(Protocol):
     digest: a checksum of everything that decides a run.
     constants: what was computed from the training data and belongs to the run,
       such as a mean or a vocabulary: for JSON.
+
+  Example:
+    >>> from sparse_regimes.tasks import Classification, Task
+    >>> class BestLoss(Classification):
+    ...   choice = "loss"
+    >>> task: type[Task] = BestLoss
+    >>> task.unit, task.metric, task.choice
+    ('images', 'accuracy', 'loss')
   """
 
   unit: str

@@ -56,6 +56,14 @@ class Language:
 
   Raises:
     InputError: for a text that is not there or that no run can train on.
+
+  Example:
+    >>> from sparse_regimes.runs import config
+    >>> from sparse_regimes.tasks import Language
+    >>> settings = config.load("lm_quickstart", ["data.num_train=100"])
+    >>> task = Language(settings, print, context=64)
+    >>> task.num_train, task.inputs.shape, list(task.evaluation_sets)
+    (100, (1, 64), ['test', 'train'])
   """
 
   unit = "windows"

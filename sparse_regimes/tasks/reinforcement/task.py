@@ -46,6 +46,14 @@ class Reinforcement:
 
   Raises:
     InputError: for an environment that there is not.
+
+  Example:
+    >>> from ml_collections import ConfigDict
+    >>> from sparse_regimes.tasks import Reinforcement
+    >>> config = ConfigDict({"task": {"num_steps": 128}})
+    >>> config.task.update({"num_epochs": 4, "num_minibatches": 4})
+    >>> Reinforcement.rate(config), Reinforcement.updates_per_step(config)
+    (('environment steps', 128), 16)
   """
 
   unit = "episodes"
