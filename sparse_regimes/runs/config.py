@@ -79,6 +79,7 @@ def parse_overrides(arguments: Sequence[str]) -> list[str]:
   """``--config.a.b=v`` or ``--config.a.b v`` as ``a.b=v``; nothing else goes.
 
   Example:
+    >>> from sparse_regimes.runs.config import parse_overrides
     >>> parse_overrides(["--config.train.epochs", "2", "--config.seed=1"])
     ['train.epochs=2', 'seed=1']
   """
@@ -113,6 +114,7 @@ def flatten(
   """Values by ``section.field``.
 
   Example:
+    >>> from sparse_regimes.runs.config import flatten
     >>> flatten({"seed": 0, "train": {"epochs": 2}})
     {'seed': 0, 'train.epochs': 2}
   """

@@ -68,6 +68,8 @@ def make_eval_step(
     ``eval_step.lower`` lowers, as that of ``jax.jit``.
 
   Example:
+    >>> import jax.numpy as jnp
+    >>> from sparse_regimes import make_eval_step
     >>> def apply_fn(variables, images, keep_ratio, train):
     ...   return images @ variables["params"], jnp.ones(1)
     >>> batch = {"images": jnp.eye(2), "labels": jnp.array([0, 0])}
