@@ -283,7 +283,8 @@ def draw(path: Path, tasks: Sequence[str], arms: Iterable[str]) -> None:
     tasks: a panel each.
     arms: keys of ``DRAWN``; a task may lack some.
   """
-  figure, axes = plt.subplots(1, len(tasks), figsize=(13, 4.6), squeeze=False)
+  size = (11, 5) if len(tasks) < 3 else (13, 6.4)
+  figure, axes = plt.subplots(1, len(tasks), figsize=size, squeeze=False)
   lines = {}
   for axis, task in zip(axes[0], tasks, strict=True):
     score, _ = TASKS[task]
@@ -352,7 +353,7 @@ def _finish(figure: Any, lines: Mapping[str, Any], path: Path) -> None:
     axis.set_xlabel("keep ratio at evaluation")
     axis.grid(alpha=0.3)
     axis.spines[["top", "right"]].set_visible(False)
-  columns = 4 if len(figure.axes) > 1 else 2
+  columns = {1: 2, 2: 3}.get(len(figure.axes), 4)
   rows = -(-len(lines) // columns)
   figure.legend(
     *(lines.values(), lines),
@@ -360,7 +361,7 @@ def _finish(figure: Any, lines: Mapping[str, Any], path: Path) -> None:
     ncols=columns,
     frameon=False,
   )
-  figure.tight_layout(rect=(0, 0.02 + 0.06 * rows, 1, 1))
+  figure.tight_layout(rect=(0, 0.02 + 0.05 * rows, 1, 1))
   figure.savefig(path, dpi=110)
   plt.close(figure)
 
@@ -377,7 +378,8 @@ def tables() -> dict[str, Callable[[], str]]:
 
 def draw_all() -> None:
   """The figures."""
-  draw(RESULTS / "budgets.png", ("text_cpu", "image"), FRONT)
+  with plt.rc_context({"font.size": 12}):
+    draw(RESULTS / "budgets.png", ("text_cpu", "image"), FRONT)
   every = ("text", "image", "image_augmented")
   draw(RESULTS / "budgets_all.png", every, DRAWN)
   # For half of a page's width.
