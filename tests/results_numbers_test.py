@@ -189,6 +189,8 @@ def about_claims():
     f"over budgets {arm(TEXT, AVERAGED, 'over_budgets', 3)} nats,"
     f" {arm(IMAGE, AVERAGED, 'over_budgets', 3)};"
     f" return at a quarter {returns('strategy1', 'dense', 2)}",
+    f"in random order: {over(CPU, AVERAGED, MATCHED, 3)} nats,"
+    f" {over(IMAGE, AVERAGED, MATCHED)} accuracy",
     f"{arm(MOVED, AVERAGED, 'last')} of accuracy",
     *map(
       flat,
