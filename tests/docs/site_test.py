@@ -1,7 +1,10 @@
 """The site as it is built: no warning, no broken link, no name left out."""
 
 import html.parser
+import importlib
+import inspect
 import os
+import pkgutil
 import subprocess
 import sys
 import urllib.parse
@@ -102,17 +105,31 @@ def test_it_can_be_searched(site):
 
 @pytest.fixture(scope="module")
 def documented(site):
-  """The last parts of all names of the package that the site documents."""
+  """The full names of the package that the site documents."""
   _, _, _, _, lines = (site / "objects.inv").read_bytes().split(b"\n", 4)
-  names = (
-    line.split()[0] for line in zlib.decompress(lines).decode().splitlines()
-  )
+  entries = map(str.split, zlib.decompress(lines).decode().splitlines())
+  return {name for name, kind, *_ in entries if kind.startswith("py:")}
+
+
+def names_of(value):
+  """Its public names; a module is documented under its own."""
+  if inspect.ismodule(value):
+    return {value.__name__}
   return {
-    n.rpartition(".")[2] for n in names if n.startswith("sparse_regimes.")
+    f"{module}.{name}"
+    for module in PUBLIC
+    for name in public_names(module)
+    if getattr(importlib.import_module(module), name) is value
   }
 
 
 @pytest.mark.parametrize("module", PUBLIC)
 def test_every_public_name_is_in_the_reference(documented, module):
   for name in public_names(module):
-    assert name in documented, f"{module}.{name}"
+    value = getattr(importlib.import_module(module), name)
+    assert names_of(value) & documented, f"{module}.{name}"
+
+
+def test_every_name_in_the_reference_is_one(documented):
+  for name in documented:
+    pkgutil.resolve_name(name)
