@@ -26,6 +26,7 @@ class Normalize:
 
   Example:
     >>> import jax.numpy as jnp
+    >>> from sparse_regimes.data import normalize
     >>> white = normalize(jnp.full((1, 3), 255, jnp.uint8))
     >>> print(f"{white[0, 0]:.3f}")
     2.059
@@ -77,6 +78,14 @@ class Dataset(NamedTuple):
     source: where the bytes came from, for people to read.
     normalize: scales its images; None: by what the training split has.
     class_names: in the order of their numbers, where they have names.
+
+  Example:
+    >>> import numpy as np
+    >>> from sparse_regimes.data import Dataset
+    >>> images, labels = np.zeros((2, 8, 8, 3), np.uint8), np.arange(2)
+    >>> data = Dataset(images, labels, images, labels, 2, source="mine")
+    >>> data.preprocess(images).dtype
+    dtype('float32')
   """
 
   train_images: Any
@@ -149,6 +158,7 @@ def epoch_indices(
     int32 ``[num_examples // batch_size, batch_size]``.
 
   Example:
+    >>> from sparse_regimes.data import epoch_indices
     >>> epoch_indices(seed=0, epoch=0, num_examples=5, batch_size=2).shape
     (2, 2)
   """

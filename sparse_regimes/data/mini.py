@@ -36,6 +36,7 @@ def load() -> Dataset:
     InputError: when the installed files are missing or damaged.
 
   Example:
+    >>> from sparse_regimes.data.mini import load
     >>> load().train_images.shape
     (1280, 32, 32, 3)
   """

@@ -23,6 +23,8 @@ class LazyImages:
     shape: of one image.
 
   Example:
+    >>> import numpy as np
+    >>> from sparse_regimes.data.streaming import LazyImages
     >>> read = lambda i: np.full((1, 1, 1), i)
     >>> images = LazyImages(read, range(9), (1, 1, 1))
     >>> images[2:][np.array([0, 3])].ravel()
@@ -75,6 +77,8 @@ def is_streamed(stream: str, images: Any) -> bool:
     images: the training images.
 
   Example:
+    >>> import numpy as np
+    >>> from sparse_regimes.data.streaming import is_streamed
     >>> is_streamed("auto", np.zeros((9, 2, 2, 3), np.uint8))
     False
   """

@@ -141,6 +141,7 @@ def encode(text: str, vocabulary: str) -> np.ndarray:
     ValueError: naming the first character that the vocabulary has not.
 
   Example:
+    >>> from sparse_regimes.data.text import encode
     >>> encode("abba", "abc"), encode("é", "")
     (array([0, 1, 1, 0], dtype=int32), array([195, 169], dtype=int32))
   """
@@ -160,6 +161,7 @@ def decode(tokens: Sequence[int] | np.ndarray, vocabulary: str) -> str:
   """The text of some tokens; bytes that are no UTF-8 become U+FFFD.
 
   Example:
+    >>> from sparse_regimes.data.text import decode
     >>> decode([2, 0, 1], "abc")
     'cab'
   """
@@ -177,6 +179,8 @@ class Windows:
     starts: where each begins, int ``[n]``.
 
   Example:
+    >>> import numpy as np
+    >>> from sparse_regimes.data.text import Windows
     >>> windows = Windows(np.arange(10), length=4, starts=np.array([0, 3, 6]))
     >>> windows.shape, windows[np.array([0, 2])]
     ((3, 4), array([[0, 1, 2, 3],

@@ -60,11 +60,13 @@ def classification_loss(
     ValueError: while it is traced, for labels or a mask of another shape.
 
   Example:
+    >>> import jax
+    >>> import jax.numpy as jnp
     >>> import sparse_regimes as sr
     >>> model = sr.models.ResidualMLP(width=16, depth=1)
     >>> images, labels = jnp.ones((2, 4, 4, 3)), jnp.array([0, 1])
     >>> variables = model.init(jax.random.key(0), images, 1.0)
-    >>> loss, aux = classification_loss(model.apply)(
+    >>> loss, aux = sr.classification_loss(model.apply)(
     ...   variables["params"], {}, {"images": images, "labels": labels},
     ...   keep_ratio=0.5, rng=jax.random.key(1),
     ... )

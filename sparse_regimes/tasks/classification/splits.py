@@ -120,6 +120,7 @@ def with_sources(sets: str, changed: Callable[[str, str], str]) -> str:
   """``eval.sets`` with ``changed(name, source)`` in place of each source.
 
   Example:
+    >>> from sparse_regimes.tasks.classification.splits import with_sources
     >>> with_sources("a=npz:b; c=d", lambda name, source: source.upper())
     'a=NPZ:B;c=D'
   """

@@ -43,6 +43,13 @@ class Classification:
 
   Raises:
     InputError: for data that is not there or that no run can train on.
+
+  Example:
+    >>> from sparse_regimes.runs import config
+    >>> from sparse_regimes.tasks import Classification
+    >>> task = Classification(config.load("smoke"), print)
+    >>> task.num_train, task.inputs.shape, list(task.evaluation_sets)
+    (1280, (1, 32, 32, 3), ['test', 'train'])
   """
 
   unit = "images"
