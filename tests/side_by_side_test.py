@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from running import ROOT
 
+from sparse_regimes.errors import InputError
 from sparse_regimes.runs import config as configs
 
 sys.path.insert(0, str(ROOT / "experiments"))
@@ -85,3 +86,35 @@ def test_side_by_side_is_one_by_one(tmp_path, monkeypatch):
         assert mine == pytest.approx(other, rel=1e-4)
   first, last = (together[0]["epochs"][i]["test"] for i in (0, -1))
   assert last < first
+
+
+def test_what_is_trained_one_by_one():
+  class Compiled:
+    rules = side_by_side.listeners("loss")
+
+  records = [
+    {"arm": side_by_side.MODEL, "budget_quantiles": [x] * 21}
+    for x in (0.2, 0.4)
+  ]
+  matched = side_by_side.matched_budgets(records)
+  assert matched == pytest.approx([0.3] * 21)
+  networks = side_by_side.few_arms(Compiled, matched)
+  arms = {network.arm for network in networks}
+  wanted = {"constant_1.0", "gentle", "random", "random_matched"}
+  assert arms == wanted | {side_by_side.MODEL}
+  for arm in arms:
+    assert sorted(n.seed for n in networks if n.arm == arm) == [*range(5)]
+  rules = [*Compiled.rules]
+  for network in networks:
+    is_rule = network.arm in rules
+    number = rules.index(network.arm) if is_rule else len(rules)
+    assert network.number == number
+  with pytest.raises(InputError, match="no run of the arm strategy1_averaged"):
+    side_by_side.matched_budgets([])
+
+
+def test_a_record_is_not_written_over(tmp_path, monkeypatch, capsys):
+  (tmp_path / "arms.json").write_text("{}")
+  monkeypatch.setattr(sys, "argv", ["it", f"--out={tmp_path}"])
+  with pytest.raises(SystemExit, match=r"arms.json is there; choose another"):
+    side_by_side.main()
