@@ -150,7 +150,7 @@ def test_what_is_none_is_a_line_and_leaves_nothing(
 @pytest.mark.parametrize(
   ("change", "shape"),
   [
-    (("images.reshape(len(images), -1)", "images"), "[1, 8, 8, 10]"),
+    (("images.reshape(len(images), -1)", "images"), "[1, 32, 32, 10]"),
     (("nn.Dense(self.num_classes)", "nn.Dense(3)"), "[1, 3]"),
   ],
 )
