@@ -2,10 +2,12 @@
 
 import csv
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from running import ROOT
 
 from sparse_regimes.runs import config as configs
 from sparse_regimes.studies import compare
@@ -13,6 +15,10 @@ from sparse_regimes.studies import flat_minima_tables as studies
 from sparse_regimes.studies.cli import markdown
 from sparse_regimes.studies.scores import Score
 from sparse_regimes.studies.statistics import estimate, sign_flip_p
+
+sys.path.insert(0, str(ROOT / "experiments"))
+
+from tables import CPU_SCALE as CPU_SCALE_ARMS
 
 RESULTS = Path(__file__).parent.parent / "experiments" / "results"
 RESULTS_PAGE = (RESULTS.parents[1] / "docs" / "results.md").read_text()
@@ -92,23 +98,12 @@ def test_every_cell_of_the_cpu_scale_table_follows_from_the_runs():
     assert len(told) >= 3 * len(runs_of(CPU_SCALE))
 
 
-LABELS = {
-  "cpu_dense": "dense",
-  "cpu_strategy1": "Strategy 1",
-  "cpu_strategy2": "Strategy 2 (our reading)",
-  "cpu_constant": "best constant ratio",
-  "cpu_random": "random ratio each step",
-  "cpu_matched": "random ratio, Strategy 1's distribution",
-  "cpu_tuned": "dense, dropout and weight decay tuned",
-}
-
-
 def test_the_page_and_the_configs_tell_the_same():
   page = RESULTS_PAGE.partition("<!-- cpu_scale arms -->")[2]
   page = page.partition("<!-- end -->")[0]
   runs = runs_of(CPU_SCALE)
   shipped = configs.shipped_configs()
-  for arm, label in LABELS.items():
+  for arm, label in CPU_SCALE_ARMS.items():
     got = estimate([*runs[arm].values()])
     (line,) = (s for s in page.splitlines() if s.startswith(f"| {label} |"))
     assert f"| {got.mean:.4f} ± {got.sd:.4f} |" in line
