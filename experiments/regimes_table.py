@@ -97,16 +97,18 @@ def difference(
   return estimate(pairs), sign_flip_p(pairs)
 
 
-def told(found: Any, digits: int) -> str:
-  """An estimate with its interval.
+def told(found: Any, digits: int, sign: str = "+") -> str:
+  """An estimate with its interval; an empty sign leaves out every plus.
 
   Example:
     >>> from sparse_regimes.studies.statistics import estimate
     >>> told(estimate([1.0, 2.0, 3.0]), 1)
     '+2.0 [-0.5, +4.5]'
   """
-  numbers = (f"{x:+.{digits}f}" for x in (found.mean, found.low, found.high))
-  return "{} [{}, {}]".format(*numbers)
+  mean, low, high = (
+    f"{x:{sign}.{digits}f}" for x in (found.mean, found.low, found.high)
+  )
+  return f"{mean} [{low}, {high}]"
 
 
 def _of(runs: Mapping[int, Any], seeds: Sequence[int]) -> dict[int, Any]:

@@ -5,8 +5,7 @@ Usage:
 
 A table stands between ``<!-- NAME -->`` and ``<!-- end -->``, NAME being one of
 ``TABLES``. Writes the pages anew, and draws the figures of the study of
-regimes.
-A test compares the pages with the records.
+regimes. A test compares the pages with the records.
 """
 
 import csv
@@ -37,7 +36,7 @@ CPU_SCALE = {
   "cpu_matched": "random ratio, Strategy 1's distribution",
   "cpu_tuned": "dense, dropout and weight decay tuned",
 }
-# What each run is, and on which machine it was recorded.
+# What each run is.
 TRAINED = {
   "quickstart": "WRN-10-1, Strategy 1, 30 epochs of the embedded 1,280 images",
   "wrn10_cpu": "WRN-10-1, Strategy 1, 3 epochs of CIFAR-10",
@@ -46,7 +45,7 @@ COLLAPSE = {
   "": "none: the released controller",
   "controller.name=constant": "`controller.name=constant` (dense)",
 }
-_COLLAPSE_FILES = {
+COLLAPSE_FILES = {
   "": "released",
   "optimizer.rollback=True": "rollback",
   "controller.name=constant": "dense",
@@ -91,7 +90,7 @@ def collapse_options() -> str:
   for row in rows_of(RESULTS / "collapse" / "runs.csv"):
     option = row["arm"].partition("+")[2]
     name = option.partition("=")[0].rpartition(".")[2]
-    name = _COLLAPSE_FILES.get(option, name)
+    name = COLLAPSE_FILES.get(option, name)
     record = json.loads((RESULTS / "collapse" / f"{name}.json").read_text())
     ends = record["collapses"]
     for_good = ", for good" if ends and ends[-1][1] is None else ""
@@ -115,13 +114,14 @@ def training_runs() -> str:
   for name, what in TRAINED.items():
     summary = json.loads((RESULTS / name / "summary.json").read_text())
     last = f"{summary['final_test_sparse_accuracy']:.4f}"
+    cores = summary["host"].partition(" ")[0]
     lines.append(
       [
         f"`{name}`",
         what,
         f"{summary['final_test_dense_accuracy']:.4f}",
         f"{last} at {summary['final_keep_ratio']:.3g}",
-        f"2 CPU cores, {format_seconds(summary['seconds'])}",
+        f"{cores} CPU cores, {format_seconds(summary['seconds'])}",
       ]
     )
   heads = ["run", "what", "dense test accuracy", "at the last budget"]

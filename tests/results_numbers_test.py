@@ -52,9 +52,8 @@ def mean(values, digits):
 
 def told(runs, others, value, digits=4, sign="+"):
   """Paired by seed."""
-  found = estimate([value(runs[s]) - value(others[s]) for s in sorted(runs)])
-  numbers = (found.mean, found.low, found.high)
-  return "{} [{}, {}]".format(*(f"{x:{sign}.{digits}f}" for x in numbers))
+  found, _ = tables.difference(runs, others, value)
+  return tables.told(found, digits, sign)
 
 
 def by(name, score):

@@ -18,6 +18,7 @@ from sparse_regimes.studies.statistics import estimate, sign_flip_p
 
 sys.path.insert(0, str(ROOT / "experiments"))
 
+from tables import COLLAPSE_FILES
 from tables import CPU_SCALE as CPU_SCALE_ARMS
 
 RESULTS = Path(__file__).parent.parent / "experiments" / "results"
@@ -206,13 +207,6 @@ def test_the_budgets_of_strategy1_are_those_of_the_matched_control():
   config = configs.load("cpu_matched").controller
   expected = np.quantile(pooled, np.linspace(0, 1, len(config.quantiles)))
   assert config.quantiles == pytest.approx(expected, abs=6e-4)
-
-
-COLLAPSE_FILES = {
-  "": "released",
-  "optimizer.rollback=True": "rollback",
-  "controller.name=constant": "dense",
-}
 
 
 def collapse_record(option, suffix):
